@@ -1,0 +1,63 @@
+"""Teacher and student logits → a loss, and the choice of classes: what KDPL adds to prompt learning.
+
+KDPL: Improving Zero-shot Generalization of Learned Prompts via Unsupervised Knowledge Distillation, ECCV 2024.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import LongTensor, Tensor
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    # Half precision holds three digits: enough for logits, not for a sum of differences of logarithms.
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+
+def _pair(teacher_logits: Tensor, student_logits: Tensor) -> tuple[Tensor, Tensor]:
+    if teacher_logits.shape != student_logits.shape or student_logits.ndim != 2 or not student_logits.numel():
+        raise ValueError(
+            "Teacher and student logits must be (B, C) for the same images and the same classes in the same order, "
+            f"not {tuple(teacher_logits.shape)} and {tuple(student_logits.shape)}."
+        )
+    return _log_softmax(teacher_logits.detach()), _log_softmax(student_logits)  # nothing ever teaches the teacher
+
+
+def forward_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+    """KL(t‖s) = 1/B Σ_b Σ_c t (log t − log s), mass-covering; (B, C), (B, C) → scalar; gradient (s − t)/B.
+
+    >>> forward_kl(torch.zeros(3, 4), torch.ones(3, 4)).item()  # a constant per image changes no distribution
+    0.0
+    """
+    t, s = _pair(teacher_logits, student_logits)
+    return (t.exp() * (t - s)).sum(-1).mean()
+
+
+def reverse_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+    """KL(s‖t) = 1/B Σ_b Σ_c s (log s − log t), mode-seeking; (B, C), (B, C) → scalar."""
+    t, s = _pair(teacher_logits, student_logits)
+    return (s.exp() * (s - t)).sum(-1).mean()
+
+
+def symmetric_kl(teacher_logits: Tensor, student_logits: Tensor, alpha: float = 0.5) -> Tensor:
+    """KDPL's loss, alpha·KL(t‖s) + (1 − alpha)·KL(s‖t); (B, C), (B, C) → scalar; ½ is the published weight."""
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha weighs the two directions and must lie between 0 and 1, not {alpha}.")
+    forward, reverse = forward_kl(teacher_logits, student_logits), reverse_kl(teacher_logits, student_logits)
+    return alpha * forward + (1 - alpha) * reverse
+
+
+@torch.no_grad()
+def select_classes(teacher_logits: Tensor, k: int) -> LongTensor:
+    """The k classes of highest mean probability in the batch, most probable first; (B, C) → (k,) (class-agnostic KDPL).
+
+    Probabilities, not logits, are averaged: a class certain for one image beats one that is mediocre for all.
+
+    >>> select_classes(torch.tensor([[9.0, 0, 8, 0], [0, 9, 0, 0], [0, 9, 0, 0]]), k=2).tolist()
+    [1, 0]
+    """
+    if teacher_logits.ndim != 2 or not len(teacher_logits):
+        raise ValueError(f"Teacher logits must be (B, C) with at least one image, not {tuple(teacher_logits.shape)}.")
+    if not 1 <= k <= teacher_logits.shape[1]:
+        raise ValueError(f"k must lie between 1 and the {teacher_logits.shape[1]} classes to choose from, not {k}.")
+    return _log_softmax(teacher_logits).exp().mean(0).topk(k).indices

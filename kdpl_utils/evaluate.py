@@ -1,0 +1,126 @@
+"""Logits, probabilities and labels → numbers. Sees no model. Accuracies are shares, 0…1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def _scores(scores: Tensor, labels: Tensor | None = None, probabilities: bool = False) -> Tensor:
+    if scores.ndim != 2 or not scores.numel():
+        raise ValueError(f"Scores must be (N, C) with at least one image, not of shape {tuple(scores.shape)}.")
+    if probabilities and ((scores < 0).any() or (scores.float().sum(-1) - 1).abs().max() > 1e-2):
+        raise ValueError("These are not probabilities (rows that sum to 1): apply logits.softmax(-1) first.")
+    if labels is not None and labels.shape != scores.shape[:1]:
+        raise ValueError(f"{len(scores)} rows of scores need as many labels, not shape {tuple(labels.shape)}.")
+    if labels is not None and not (labels.min() >= 0 and labels.max() < scores.shape[1]):
+        raise ValueError(
+            f"Labels must lie in 0…{scores.shape[1] - 1}, the columns of the scores: renumber those of base or novel."
+        )
+    return scores.detach()
+
+
+def _hits(scores: Tensor, labels: Tensor) -> Tensor:
+    return (scores.argmax(-1) == labels.to(scores.device)).cpu()
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Top-1 accuracy; (N, C), (N,) → 0…1.
+
+    >>> accuracy(torch.eye(3, 4), torch.tensor([0, 1, 3]))
+    0.6666666666666666
+    """
+    return _hits(_scores(logits, labels), labels).double().mean().item()
+
+
+def per_class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Top-1 accuracy of each class's images, nan for a class without images; (N, C), (N,) → (C,)."""
+    hits, labels, n_classes = _hits(_scores(logits, labels), labels), labels.cpu(), logits.shape[1]
+    return labels[hits].bincount(minlength=n_classes) / labels.bincount(minlength=n_classes)
+
+
+def harmonic_mean(base: float, novel: float) -> float:
+    """H = 2·base·novel/(base + novel) (CoCoOp, section 4.1); 0 where both are 0."""
+    if base < 0 or novel < 0:
+        raise ValueError(f"Accuracies cannot be negative: base {base}, novel {novel}.")
+    return 2 * base * novel / (base + novel) if base + novel else 0.0
+
+
+def reliability_curve(probs: Tensor, labels: Tensor, bins: int = 15) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean confidence, accuracy (nan in an empty bin) and count of each bin; (N, C), (N,) → three (bins,).
+
+    Bins of equal width, ((m − 1)/bins, m/bins], of the top-1 probability (Guo et al. 2017, section 2).
+    """
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, not {bins}.")
+    confidence = _scores(probs, labels, probabilities=True).max(-1).values.cpu().double()
+    index = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    count = index.bincount(minlength=bins)
+    means = [index.bincount(x, minlength=bins) / count for x in (confidence, _hits(probs, labels).double())]
+    return means[0], means[1], count
+
+
+def expected_calibration_error(probs: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """ECE = Σ_m n_m/N · |accuracy_m − confidence_m| (Guo et al. 2017, equation 3); (N, C), (N,) → 0…1."""
+    confidence, hit, count = reliability_curve(probs, labels, bins)
+    return ((confidence - hit).abs().nan_to_num() * count).sum().item() / len(labels)
+
+
+def entropy(probs: Tensor) -> Tensor:
+    """−Σ_c p log p in nats, with 0 log 0 = 0; (N, C) → (N,)."""
+    probs = _scores(probs, probabilities=True)
+    return torch.special.entr(probs.to(torch.promote_types(probs.dtype, torch.float32))).sum(-1)
+
+
+def top1_agreement(a: Tensor, b: Tensor) -> float:
+    """Share of images for which two models name the same class; (N, C), (N, C) → 0…1."""
+    if a.shape != b.shape:
+        raise ValueError(f"Two models agree only over the same images and classes, not {a.shape} and {b.shape}.")
+    return _hits(_scores(a), b.argmax(-1)).double().mean().item()
+
+
+def selection_recall(selected: Tensor, true: Tensor) -> float:
+    """Share of the distinct true classes that were selected; (K,), (T,) class indices → 0…1."""
+    if not len(true):
+        raise ValueError("Recall needs at least one true class.")
+    return torch.isin(true.unique().cpu(), selected.cpu()).double().mean().item()
+
+
+def _array(x: Tensor | Sequence) -> np.ndarray:
+    return x.detach().cpu().double().numpy() if isinstance(x, Tensor) else np.asarray(x)
+
+
+def paired_bootstrap(
+    a: Tensor | Sequence,
+    b: Tensor | Sequence,
+    n: int = 10_000,
+    seed: int = 0,
+    groups: Tensor | Sequence | None = None,
+) -> tuple[float, float, float]:
+    """Mean of b − a and its 95 % percentile interval; (N,), (N,) scores of the same images → (mean, low, high).
+
+    Pairs are drawn with replacement (Efron & Tibshirani 1993, chapter 13); with ``groups`` (N,), whole groups are:
+    the views of one drawing, say, are not independent.
+    """
+    a, b = _array(a).astype(float), _array(b).astype(float)
+    groups = np.arange(a.size) if groups is None else _array(groups)
+    if a.ndim != 1 or not a.shape == b.shape == groups.shape:
+        raise ValueError(
+            f"a, b and groups must be (N,), for the same images; got {a.shape}, {b.shape}, {groups.shape}."
+        )
+    difference = b - a
+    group = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    if not np.isfinite(difference).all() or not group.size or not group.max():
+        raise ValueError("A paired bootstrap needs finite scores of at least two independent images (or groups).")
+    units = np.stack([np.bincount(group, difference), np.bincount(group)], 1)  # sum and size of each group
+    # Units that are alike need not be told apart: how often each kind is drawn is multinomial. Scores of 0 and 1
+    # have three kinds, so that 10,000 resamples of 10,000 images take a moment.
+    kinds, copies = np.unique(units, axis=0, return_counts=True)
+    rng = np.random.default_rng(seed)
+    draws = [rng.multinomial(len(units), copies / len(units), min(500, n - i)) @ kinds for i in range(0, n, 500)]
+    sums, sizes = np.concatenate(draws).T
+    low, high = np.quantile(sums / sizes, [0.025, 0.975])
+    return float(difference.mean()), float(low), float(high)

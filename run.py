@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+"""Run the KDPL notebooks: Python 3.10 or newer is all you need, the rest is fetched once.
+
+    python3 run.py                   set up what is missing, run every notebook, open JupyterLab
+    python3 run.py execute           the same without JupyterLab
+    python3 run.py test [arguments]  set up what is missing, run the tests; the arguments go to pytest
+    python3 run.py --help            show this text
+
+The environment is made in .venv, or in the folder that KDPL_VENV names: up to 6 GB, a few minutes, once.
+Executed notebooks are written to executed/; those in notebooks/ stay as they are.
+Whatever is cut short goes on with the same command.
+"""
+
+import hashlib
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+ENV = Path(os.environ.get("KDPL_VENV") or ROOT / ".venv").expanduser().absolute()
+PYTHON = ENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+OURS = ENV / ".made-by-run-py"  # a folder without it is never deleted
+STAMP = ENV / ".kdpl-installed"  # what was installed; written only when all of it was
+INSTALLING = "unfinished"
+COMMANDS = ("execute", "test", "--help")
+
+
+class Progress:
+    """One line that keeps changing on a terminal, a line every ``every`` seconds elsewhere."""
+
+    def __init__(self, every=20):
+        self.start = self.last = time.monotonic()
+        self.every, self.live = every, sys.stdout.isatty()
+
+    def seconds(self):
+        return round(time.monotonic() - self.start)
+
+    def __str__(self):
+        return "{}:{:02}".format(*divmod(self.seconds(), 60))
+
+    def show(self, text):
+        if self.live:
+            width = shutil.get_terminal_size().columns - 1
+            print("\r" + f"  {self}  {text}"[:width].ljust(width), end="", flush=True)
+        elif time.monotonic() - self.last >= self.every:
+            self.last = time.monotonic()
+            print(f"  {self}  {text}", flush=True)
+
+    def end(self, text):
+        """The last state of the line stays."""
+        if self.live:
+            print("\r" + " " * (shutil.get_terminal_size().columns - 1), end="\r")
+        print(text, flush=True)
+
+
+def set_up():
+    """Make the environment and install the project into it, as far as that is not done."""
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
+    done = STAMP.read_text().strip() if STAMP.exists() else ""
+    if not works() or (done == INSTALLING and OURS.exists()):
+        make_environment()
+    elif done == wanted:
+        return
+    install([str(PYTHON), "-m", "pip", "install", "-e", f"{ROOT}[test]"])
+    STAMP.write_text(wanted + "\n")
+
+
+def works():
+    """Whether there is a whole environment: its Python starts and has pip."""
+    try:
+        return subprocess.run([str(PYTHON), "-c", "import pip"], stderr=subprocess.DEVNULL).returncode == 0
+    except OSError:  # no such file, or no program any more because the Python it was made with is gone
+        return False
+
+
+def make_environment():
+    if ENV.exists() and not OURS.exists() and (not ENV.is_dir() or any(ENV.iterdir())):
+        sys.exit(f"{ENV} exists but is no working environment made by run.py: remove it, or set KDPL_VENV elsewhere.")
+    print(f"Making an environment with Python {sys.version.split()[0]} in {ENV}", flush=True)
+    try:
+        if ENV.exists():
+            shutil.rmtree(str(ENV))
+        ENV.mkdir(parents=True)
+        OURS.touch()
+        venv.create(str(ENV), with_pip=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(
+            f"Could not make the environment in {ENV} ({error}): is the disk full, or on Debian and Ubuntu "
+            "'apt-get install python3-venv' missing?"
+        )
+
+
+def install(command):
+    """Run ``pip install`` and sum up what it says in one line; all of it goes to install.log."""
+    free = shutil.disk_usage(str(ENV)).free / 1e9
+    print(f"Installing PyTorch, open_clip and JupyterLab: up to 6 GB on disk ({free:.0f} GB free), once.", flush=True)
+    scratch = ENV / "tmp"  # /tmp is often too small for PyTorch
+    scratch.mkdir(exist_ok=True)
+    env = dict(os.environ, PYTHONUNBUFFERED="1", PIP_USER="0", PIP_PROGRESS_BAR="off", TMPDIR=str(scratch))
+    command = [*command, "--no-input", "--disable-pip-version-check"]
+    progress, log, found, fetched, total = Progress(), [], 0, 0.0, 0
+    site_packages = [*ENV.glob("lib/python3*/site-packages"), ENV / "Lib" / "site-packages"][0]
+    what = "starting pip"
+    process = subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+    )
+    try:
+        for line in lines_of(process):
+            log.append(line)
+            words = line.split()
+            if line.startswith("Collecting "):
+                found += 1
+                what = f"{found} packages found"
+            elif line.strip().startswith("Downloading "):
+                size = re.search(r"\(([\d.]+) ([kMG])B\)", line)
+                megabytes = float(size.group(1)) * {"k": 1e-3, "M": 1, "G": 1e3}[size.group(2)] if size else 0
+                fetched += megabytes
+                name = words[1].rsplit("/", 1)[-1].split("-")[0]
+                what = f"{found} packages found, downloading {name} ({megabytes:.0f} MB; {fetched:.0f} MB with it)"
+            elif line.startswith("Installing collected packages"):
+                total, before = len(words) - 3, count(site_packages)
+                STAMP.write_text(INSTALLING + "\n")  # stopped from here on, packages may be half there
+            if total:
+                # pip is silent now; a package's .dist-info is unpacked last
+                what = f"unpacking package {min(total, count(site_packages) - before + 1)} of {total}"
+            progress.show(what)
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        code = process.wait()
+        (ENV / "install.log").write_text("".join(log), encoding="utf-8")
+        shutil.rmtree(str(scratch), ignore_errors=True)
+    if code:
+        progress.end("".join(log[-12:]).rstrip())
+        sys.exit(
+            f"The installation failed after {progress} min (all that pip said: {ENV / 'install.log'}). Check network "
+            "and disk, then run the same command again: finished downloads are kept."
+        )
+    progress.end(f"Installed in {progress} min.")
+
+
+def lines_of(process):
+    """What a process prints, line by line, and "" in every second of silence."""
+    lines = queue.Queue()
+
+    def read():
+        for line in process.stdout:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=1)
+        except queue.Empty:
+            line = ""
+        if line is None:
+            return
+        yield line
+
+
+def count(folder):
+    return sum(1 for _ in folder.glob("*.dist-info"))
+
+
+def in_environment(*arguments, **variables):
+    """Run the environment's Python and give its exit status."""
+    env = dict(os.environ, VIRTUAL_ENV=str(ENV), JUPYTER_PREFER_ENV_PATH="1", **variables)
+    env["PATH"] = str(PYTHON.parent) + os.pathsep + env.get("PATH", "")
+    env.pop("MPLBACKEND", None)  # a backend with windows would stop the notebooks
+    process = subprocess.Popen([str(PYTHON), *arguments], cwd=str(ROOT), env=env)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # it has had the Ctrl-C as well, and knows better how to end
+            pass
+
+
+def test(arguments):
+    """pytest on all cores, one thread each: more threads than cores make the notebooks several times slower."""
+    cores = min(8, max(2, os.cpu_count() or 1))
+    chosen = any((ROOT / a.split("::")[0]).exists() for a in arguments if not a.startswith("-"))
+    everything = [] if chosen else ["notebooks", "tests"]
+    how = ["--nbmake", "--nbmake-kernel=python3", "--nbmake-timeout=1200", "-n", str(cores), "--dist", "worksteal"]
+    return in_environment("-m", "pytest", *how, *arguments, *everything, OMP_NUM_THREADS="1")
+
+
+def run_notebooks(notebooks, executed):
+    """Inside the environment: run the notebooks one after the other, stop at the first that fails."""
+    paths, whole = sorted(notebooks.glob("*.ipynb")), Progress()
+    if not paths:
+        return f"There are no notebooks in {notebooks}: fetch the whole repository."
+    executed.mkdir(exist_ok=True)
+    for path in paths:
+        if not run_notebook(path, executed / path.name):
+            return f"{path.name} failed: the cell and its error are above, and in {executed / path.name}."
+    print(f"All notebooks ran in {whole} min; they lie with their outputs in {executed}", flush=True)
+    return 0
+
+
+def run_notebook(path, executed):
+    """Run one notebook in its own folder and write it with its outputs elsewhere; whether it ran to its end."""
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    notebook, progress = nbformat.read(path, as_version=4), Progress(every=60)
+    progress.show(f"{path.name} starts")
+
+    def cell_starts(cell, cell_index):
+        progress.show(f"{path.name} cell {cell_index + 1} of {len(notebook.cells)}")
+
+    here = {"metadata": {"path": str(path.parent)}}
+    client = NotebookClient(
+        notebook, timeout=None, kernel_name="python3", resources=here, on_cell_start=cell_starts, record_timing=False
+    )
+    try:
+        client.execute()
+    except (CellExecutionError, DeadKernelError) as error:
+        progress.end(f"{path.name} ... failed after {progress.seconds()} s\n\n{error}")
+        return False
+    finally:
+        nbformat.write(notebook, executed)
+    progress.end(f"{path.name} ... {progress.seconds()} s ok")
+    return True
+
+
+def open_lab():
+    first = min(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))
+    lab = ["-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/notebooks/{first}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        lab.append("--allow-root")
+    if not has_screen():
+        print("No screen here, so JupyterLab stays closed. To open it: " + " ".join([str(PYTHON), *lab]))
+        return 0
+    print("Opening JupyterLab; Ctrl-C ends it.", flush=True)
+    return in_environment(*lab)
+
+
+def has_screen():
+    desktop = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(desktop) and sys.stdout.isatty()
+
+
+def main(arguments):
+    if sys.version_info < (3, 10):
+        return f"The notebooks need Python 3.10 or newer, and this is {sys.version.split()[0]}."
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if command == "--inside":  # run.py calls itself with the environment's Python
+        return run_notebooks(ROOT / "notebooks", ROOT / "executed")
+    if command in ("-h", "--help", "help"):
+        print(__doc__.rstrip())
+        return 0
+    if command not in ("", *COMMANDS) or (rest and command != "test"):
+        wrong = rest[0] if command in COMMANDS else command
+        return f"run.py does not know {wrong!r} here: use it alone or with one of {', '.join(COMMANDS)}."
+    set_up()
+    if command == "test":
+        return test(rest)
+    print("Running every notebook, one after the other:", flush=True)
+    return in_environment(str(ROOT / "run.py"), "--inside") or (0 if command == "execute" else open_lab())
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("\nStopped: the same command goes on from here.")

@@ -1,0 +1,194 @@
+"""evaluate: tables worked by hand, published numbers, sets of known calibration, enumerated bootstraps."""
+
+import doctest
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from kdpl_utils import evaluate
+from kdpl_utils.evaluate import (
+    accuracy,
+    entropy,
+    expected_calibration_error,
+    harmonic_mean,
+    paired_bootstrap,
+    per_class_accuracy,
+    reliability_curve,
+    selection_recall,
+    top1_agreement,
+)
+
+# Five images, four classes. Top-1: 0 1 1 2 0, labels 0 1 2 2 2, so three of five are right; no image is of class 3.
+PROBS = torch.tensor(
+    [
+        [0.500, 0.250, 0.125, 0.125],
+        [0.000, 0.750, 0.250, 0.000],
+        [0.250, 0.625, 0.125, 0.000],
+        [0.000, 0.000, 1.000, 0.000],
+        [0.875, 0.000, 0.125, 0.000],
+    ]
+)
+LABELS = torch.tensor([0, 1, 2, 2, 2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_accuracies_by_hand(dtype):
+    assert accuracy(PROBS.to(dtype), LABELS) == 0.6 and type(accuracy(PROBS, LABELS)) is float
+    per_class = per_class_accuracy(PROBS.to(dtype), LABELS)
+    assert per_class[:3].tolist() == pytest.approx([1, 1, 1 / 3]) and per_class[3].isnan() and per_class.shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("base", "novel", "h"), [(82.69, 63.22, 71.66), (82.28, 75.14, 78.55), (0.4, 0.4, 0.4), (0, 0, 0)]
+)
+def test_harmonic_mean_of_published_pairs(base, novel, h):
+    assert harmonic_mean(base, novel) == pytest.approx(h, abs=5e-3)
+
+
+def test_reliability_by_hand():
+    """Four bins, closed above: 0.5 falls into the second, 0.75 and 0.625 into the third, 0.875 and 1 into the last."""
+    confidence, hit, count = reliability_curve(PROBS, LABELS, bins=4)
+    assert count.tolist() == [0, 1, 2, 2]
+    assert confidence[1:].tolist() == [0.5, 0.6875, 0.9375] and hit[1:].tolist() == [1, 0.5, 0.5]
+    assert confidence[0].isnan() and hit[0].isnan()
+    by_hand = (1 * 0.5 + 2 * 0.1875 + 2 * 0.4375) / 5
+    assert expected_calibration_error(PROBS, LABELS, bins=4) == pytest.approx(by_hand, abs=1e-12)
+    assert expected_calibration_error(PROBS, LABELS, bins=1) == pytest.approx(abs(0.75 - 0.6), abs=1e-12)
+
+
+def calibrated(n, c=6):
+    """Probabilities and labels drawn from them: as calibrated as a set can be."""
+    g = torch.Generator().manual_seed(0)
+    probs = (torch.randn(n, c, generator=g) * 3).softmax(-1)
+    return probs, torch.multinomial(probs, 1, generator=g)[:, 0]
+
+
+def test_calibration_error_of_known_sets():
+    probs, labels = calibrated(200_000)
+    assert expected_calibration_error(probs, labels) < 0.005
+    exact = torch.tensor([[0.75, 0.25]]).repeat(400, 1)
+    assert expected_calibration_error(exact, (torch.arange(400) % 4 == 0).long()) == pytest.approx(0, abs=1e-12)
+    confident = torch.tensor([[0.9, 0.1]]).repeat(10, 1)  # sure at 0.9, right in 6 of 10
+    assert expected_calibration_error(confident, (torch.arange(10) >= 6).long()) == pytest.approx(0.3, abs=1e-7)
+    sharpened = (probs.log() * 3).softmax(-1)
+    gap = sharpened.max(-1).values.mean().item() - accuracy(sharpened, labels)  # over-confident in every bin
+    assert gap > 0.1 and expected_calibration_error(sharpened, labels) == pytest.approx(gap, abs=0.005)
+
+
+@pytest.mark.parametrize("bins", [1, 2, 10, 15])
+def test_calibration_error_equals_a_loop_over_images(bins):
+    probs, labels = calibrated(500)
+    total = 0.0
+    for m in range(bins):
+        inside = [
+            (max(p), float(p.index(max(p)) == y))
+            for p, y in zip(probs.double().tolist(), labels.tolist(), strict=True)
+            if m / bins < max(p) <= (m + 1) / bins
+        ]
+        total += abs(sum(c for c, _ in inside) - sum(h for _, h in inside)) / len(probs)
+    assert expected_calibration_error(probs, labels, bins) == pytest.approx(total, abs=1e-12)
+
+
+def test_entropy_by_hand():
+    # nats; 0 log 0 = 0
+    table = [1.75 * math.log(2), 0.5623351, 0.9003, 0.0, 0.3767702]
+    assert entropy(PROBS).tolist() == pytest.approx(table, abs=1e-4)
+    assert entropy(torch.full((2, 7), 1 / 7)).tolist() == pytest.approx([math.log(7)] * 2, abs=1e-6)
+    wide = torch.full((1, 20_000), 1 / 20_000)  # float16 sums would lose a digit here
+    assert entropy(wide.bfloat16()).item() == pytest.approx(math.log(20_000), rel=5e-3)
+
+
+def test_agreement_and_recall_by_hand():
+    other = torch.nn.functional.one_hot(torch.tensor([0, 2, 1, 2, 3]), 4)
+    assert top1_agreement(PROBS, PROBS * 3) == 1.0 and top1_agreement(PROBS, other.float()) == 0.6
+    assert selection_recall(torch.tensor([7, 2, 9]), torch.tensor([2, 2, 2, 3, 9, 5])) == 0.5  # {2, 9} of {2, 3, 5, 9}
+
+
+def test_bootstrap_of_a_constant_difference_has_no_width():
+    a = torch.arange(10.0)
+    for groups in (None, torch.arange(10) // 3, list("aabbbccddd")):
+        assert paired_bootstrap(a, a + 0.25, groups=groups) == pytest.approx((0.25, 0.25, 0.25), abs=1e-12)
+
+
+def test_bootstrap_equals_all_resamples_enumerated():
+    """Five groups of different sizes: all 5⁵ resamples can be listed, and each is a mean over pairs."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(5), [1, 2, 3, 5, 9])
+    a, b = rng.normal(size=(2, 20)) + [[0.0], [0.4]]
+    means = [
+        np.concatenate([(b - a)[groups == g] for g in drawn]).mean() for drawn in itertools.product(range(5), repeat=5)
+    ]
+    mean, low, high = paired_bootstrap(torch.tensor(a), torch.tensor(b), n=100_000, groups=torch.tensor(groups))
+    assert mean == pytest.approx((b - a).mean(), abs=1e-12)
+    assert (low, high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.02)
+    assert all(type(x) is float for x in (mean, low, high))
+
+
+def test_bootstrap_of_copies():
+    """Five copies of each pair tell nothing new: grouped, the interval stays; ungrouped, it is too narrow."""
+    rng = np.random.default_rng(1)
+    a, b = (rng.random((2, 80)) < [[0.5], [0.6]]).astype(float)
+    copies = [np.repeat(x, 5) for x in (a, b)]
+    original = paired_bootstrap(a, b)
+    assert paired_bootstrap(*copies, groups=np.repeat(np.arange(80), 5)) == pytest.approx(original, abs=1e-12)
+    _, low, high = paired_bootstrap(*copies)
+    assert (original[2] - original[1]) / (high - low) == pytest.approx(math.sqrt(5), rel=0.1)
+
+
+def test_bootstrap_uses_the_pairing_and_the_seed():
+    rng = np.random.default_rng(2)
+    a = rng.normal(0, 10, 100)
+    b = a + rng.normal(1, 0.1, 100)  # images differ far more than models do
+    first = paired_bootstrap(a, b, n=1234, seed=5)
+    assert first[2] - first[1] < 0.1 and first[1] < first[0] < first[2]
+    assert first == paired_bootstrap(a, b, n=1234, seed=5) != paired_bootstrap(a, b, n=1234, seed=6)
+    assert paired_bootstrap(b, a)[0] == -paired_bootstrap(a, b)[0]
+
+
+def test_bootstrap_covers():
+    """300 experiments of a known difference: about 95 % of the intervals contain it."""
+    rng, inside = np.random.default_rng(3), 0
+    for i in range(300):
+        a, b = (rng.random((2, 120)) < [[0.5], [0.62]]).astype(float)
+        _, low, high = paired_bootstrap(a, b, n=500, seed=i)
+        inside += low <= 0.12 <= high
+    assert 0.91 <= inside / 300 <= 0.985
+
+
+X, Y = torch.zeros(3, 4), torch.zeros(3, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: accuracy(torch.zeros(0, 4), Y[:0]), "at least one image"),
+        (lambda: accuracy(X, Y[:2]), "3 rows of scores need as many labels"),
+        (lambda: per_class_accuracy(X, Y + 4), r"0…3.*renumber"),
+        (lambda: per_class_accuracy(X, Y - 1), r"0…3.*renumber"),
+        (lambda: entropy(X + 1), "softmax"),
+        (lambda: expected_calibration_error(torch.tensor([[2.0, -1.0]]), Y[:1]), "softmax"),
+        (lambda: expected_calibration_error(X[:0], Y[:0]), "at least one image"),
+        (lambda: reliability_curve(PROBS, LABELS, bins=0), "bins must be at least 1"),
+        (lambda: top1_agreement(X, X[:2]), "same images and classes"),
+        (lambda: top1_agreement(X[:0], X[:0]), "at least one image"),
+        (lambda: selection_recall(Y, Y[:0]), "at least one true class"),
+        (lambda: harmonic_mean(-1, 2), "negative"),
+        (lambda: paired_bootstrap([1, 0], [1, 0, 1]), "same images"),
+        (lambda: paired_bootstrap([1, 0], [1, 0], groups=[1]), "same images"),
+        (lambda: paired_bootstrap(X, X), "must be"),
+        (lambda: paired_bootstrap([], []), "at least two independent"),
+        (lambda: paired_bootstrap([1, 0], [1, 1], groups=[3, 3]), "at least two independent"),
+        (lambda: paired_bootstrap([1, float("nan")], [1, 1]), "finite"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def test_doctests():
+    assert doctest.testmod(evaluate) == (0, 1)

@@ -1,0 +1,183 @@
+"""train: the schedule against PyTorch's own, the loop against one written by hand."""
+
+import doctest
+import hashlib
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from kdpl_utils import train
+from kdpl_utils.train import Recipe, fit, learning_rate
+
+N, D = 23, 5
+
+
+class Learner(nn.Module):
+    """A learnable ``ctx`` among frozen things: a layer, a BatchNorm in eval, a buffer."""
+
+    def __init__(self, dtype=torch.float64):
+        super().__init__()
+        torch.manual_seed(0)
+        self.ctx = nn.Parameter(torch.randn(D, dtype=dtype))
+        self.frozen, self.norm = nn.Linear(D, 1).to(dtype), nn.BatchNorm1d(D).to(dtype)
+        self.register_buffer("images", torch.randn(N, D, dtype=dtype))
+        self.register_buffer("targets", self.images.sum(-1) + 0.3 * torch.randn(N, dtype=dtype))
+        self.requires_grad_(False).eval()
+        self.ctx.requires_grad_()
+
+    def forward(self, batch):
+        return (self.norm(self.images[batch]) * self.ctx).sum(-1)
+
+
+def square(learner):
+    return lambda batch: (learner(batch) - learner.targets[batch]).square().mean()
+
+
+def absolute(learner):
+    return lambda batch: (learner(batch) - learner.targets[batch]).abs().mean()
+
+
+def hashes(learner):
+    return {k: hashlib.sha256(v.numpy().tobytes()).hexdigest() for k, v in learner.state_dict().items()}
+
+
+def run(make=square, global_seed=0, **recipe):
+    learner = Learner()
+    torch.manual_seed(global_seed)
+    return learner, fit(learner, make(learner), N, Recipe(**{"epochs": 3, "batch_size": 4} | recipe), progress=False)
+
+
+@pytest.mark.parametrize("epochs, lr, last", [(50, 2e-3, 7.9e-6), (10, 2e-3, 1.91e-4), (5, 3.5e-3, 1.209e-3)])
+@pytest.mark.parametrize("warmup", [0, 1, 3])
+def test_schedule_equals_warm_up_around_torch_cosine(epochs, lr, last, warmup):
+    """The wrapper holds a constant rate, then hands over to CosineAnnealingLR, whose first rate is its base rate."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr)
+    cosine, expected = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs), []
+    for epoch in range(epochs):
+        if epoch > warmup:
+            cosine.step()
+        expected.append(1e-5 if epoch < warmup else cosine.get_last_lr()[0])
+        optimizer.step()
+    recipe = Recipe(epochs=epochs, lr=lr, warmup_epochs=warmup)
+    assert [learning_rate(recipe, e) for e in range(epochs)] == pytest.approx(expected, rel=1e-11)
+    if warmup == 1:  # the published figure
+        assert learning_rate(recipe, epochs - 1) == pytest.approx(last, rel=5e-3)
+
+
+def test_published_defaults():
+    assert Recipe() == Recipe(50, 32, 2e-3, 0.9, 5e-4, 1, 1e-5, 0)
+
+
+def test_equals_a_loop_written_by_hand():
+    recipe = Recipe(epochs=6, batch_size=4, lr=0.05, weight_decay=0.1, seed=3)
+    learner, seen = Learner(), []
+    history = fit(learner, lambda batch: (seen.append(batch), square(learner)(batch))[1], N, recipe, progress=False)
+
+    reference, losses, rates = Learner(), [], []
+    w, images, velocity = reference.ctx.detach(), reference.norm(reference.images), torch.zeros(D, dtype=torch.float64)
+    for step, batch in enumerate(seen):
+        error = images[batch] @ w - reference.targets[batch]
+        losses.append(error.square().mean().item())
+        rates.append(learning_rate(recipe, step // (N // 4)))
+        velocity = 0.9 * velocity + 2 * images[batch].T @ error / len(batch) + 0.1 * w
+        w = w - rates[-1] * velocity
+    assert torch.allclose(learner.ctx.detach(), w, rtol=0, atol=1e-12)
+    assert history.loss == pytest.approx(losses, rel=1e-12) and history.lr == pytest.approx(rates, rel=1e-12)
+    assert history.loss[-1] < history.loss[0] / 2
+
+
+@pytest.mark.parametrize(
+    "n, batch_size, sizes", [(23, 4, [4] * 5), (8, 4, [4, 4]), (3, 4, [3]), (4, 4, [4]), (1, 32, [1])]
+)
+def test_batches(n, batch_size, sizes):
+    """An incomplete batch is dropped unless it is the only one; each epoch is shuffled anew, without repetition."""
+    learner, seen = Learner(), []
+
+    def loss(batch):
+        assert batch.dtype == torch.int64
+        seen.append(batch.tolist())
+        return square(learner)(batch)
+
+    fit(learner, loss, n, Recipe(epochs=4, batch_size=batch_size), progress=False)
+    assert [len(b) for b in seen] == sizes * 4
+    epochs = [torch.tensor(seen[i : i + len(sizes)]).flatten().tolist() for i in range(0, len(seen), len(sizes))]
+    assert all(len(set(e)) == len(e) and set(e) <= set(range(n)) for e in epochs)
+    if n > 4:
+        assert all(a != b for a, b in itertools.combinations(epochs, 2))
+        assert set().union(*epochs) == set(range(n)) and sorted(epochs[0]) != epochs[0]
+
+
+def test_seed_decides_everything():
+    a, first = run()
+    b, again = run(global_seed=99)
+    assert torch.equal(torch.get_rng_state(), torch.manual_seed(99).get_state())  # nobody else's numbers are used up
+    assert first == again and torch.equal(a.ctx, b.ctx)  # bit for bit
+    assert run(seed=1)[1].loss != first.loss
+
+
+@pytest.mark.parametrize("make", [square, absolute])
+def test_two_losses_one_loop_and_only_ctx_changes(make):
+    before = hashes(Learner())
+    learner, history = run(make, lr=0.05, epochs=20)
+    assert {k for k, v in hashes(learner).items() if v != before[k]} == {"ctx"}
+    assert sum(history.loss[-5:]) < sum(history.loss[:5])
+    assert not learner.training and not learner.norm.training
+    assert all(p.grad is None for p in learner.parameters())
+
+
+def test_history_metrics_and_progress(capsys):
+    learner, seen = Learner(), []
+
+    def on_epoch(epoch):
+        seen.append((epoch, torch.is_grad_enabled()))
+        return {"accuracy": torch.tensor(epoch / 2)}
+
+    history = fit(learner, square(learner), N, Recipe(epochs=3, batch_size=4), on_epoch)
+    assert seen == [(0, False), (1, False), (2, False)] and history.metrics == {"accuracy": [0.0, 0.5, 1.0]}
+    assert len(history.loss) == len(history.lr) == 15 and 0 < history.seconds < 60
+    captured = capsys.readouterr()
+    assert "15/15" in captured.err and "loss=" in captured.err and not captured.out
+    fit(learner, square(learner), N, Recipe(epochs=1), progress=False)
+    assert not any(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda x: x * float("nan"), lambda x: x + float("inf"), lambda x: (x * 0).sqrt()],
+    ids=["nan", "inf", "grad"],
+)
+def test_not_finite_stops_before_the_update(spoil):
+    learner, steps = Learner(), []
+
+    def loss(batch):
+        steps.append(learner.ctx.detach().clone())
+        value = square(learner)(batch)
+        return spoil(value) if len(steps) == 8 else value
+
+    with pytest.raises(FloatingPointError, match="not finite at step 7.*lower the learning rate"):
+        fit(learner, loss, N, Recipe(epochs=9, batch_size=4), progress=False)
+    assert len(steps) == 8 and torch.equal(learner.ctx, steps[-1]) and not torch.equal(learner.ctx, steps[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: fit(m.frozen, square(m), N), "Nothing to learn: no parameter"),
+        (lambda m: fit(m, square(m), 0), "Nothing to learn from: n_images is 0"),
+        (lambda m: fit(m, lambda b: m(b), N), "one number"),
+        (lambda m: fit(m, lambda b: m(b).mean().detach(), N), "depends on nothing learnable"),
+        (lambda m: fit(m, lambda b: torch.ones((), requires_grad=True) * 2, N), "depends on nothing learnable"),
+        (lambda m: Recipe(epochs=0), "at least 1"),
+        (lambda m: Recipe(batch_size=0), "at least 1"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call(Learner())
+    assert "\n" not in str(error.value)
+
+
+def test_doctests():
+    assert doctest.testmod(train) == (0, 1)
