@@ -139,12 +139,12 @@ def install(command):
         (ENV / "install.log").write_text("".join(log), encoding="utf-8")
         shutil.rmtree(str(scratch), ignore_errors=True)
     if code:
-        progress.end("".join(log[-12:]).rstrip())
+        progress.end("".join([line for line in log if line.startswith("ERROR")] or log[-12:]).rstrip())
         sys.exit(
-            f"The installation failed after {progress} min (all that pip said: {ENV / 'install.log'}). Check network "
+            f"The installation failed after {progress} (all that pip said: {ENV / 'install.log'}). Check network "
             "and disk, then run the same command again: finished downloads are kept."
         )
-    progress.end(f"Installed in {progress} min.")
+    progress.end(f"Installed in {progress} (minutes:seconds).")
 
 
 def lines_of(process):
@@ -202,7 +202,7 @@ def run_notebooks(notebooks, executed):
     for path in paths:
         if not run_notebook(path, executed / path.name):
             return f"{path.name} failed: the cell and its error are above, and in {executed / path.name}."
-    print(f"All notebooks ran in {whole} min; they lie with their outputs in {executed}", flush=True)
+    print(f"All {len(paths)} notebooks ran in {whole} (minutes:seconds). See their outputs in {executed}", flush=True)
     return 0
 
 
@@ -220,11 +220,21 @@ def run_notebook(path, executed):
 
     here = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(
-        notebook, timeout=None, kernel_name="python3", resources=here, on_cell_start=cell_starts, record_timing=False
+        notebook,
+        timeout=None,
+        kernel_name="python3",
+        resources=here,
+        on_cell_start=cell_starts,
+        record_timing=False,
+        extra_arguments=["--log-level=CRITICAL"],  # else each kernel warns that it listens on this machine
     )
     try:
         client.execute()
-    except (CellExecutionError, DeadKernelError) as error:
+    except (CellExecutionError, DeadKernelError, AssertionError) as error:
+        if hasattr(client, "_async_cleanup_kernel_future"):  # how nbclient answers Ctrl-C: it ends the kernel
+            raise KeyboardInterrupt from None
+        if isinstance(error, AssertionError):
+            raise
         progress.end(f"{path.name} ... failed after {progress.seconds()} s\n\n{error}")
         return False
     finally:
@@ -273,4 +283,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
-        sys.exit("\nStopped: the same command goes on from here.")
+        sys.exit("\nStopped. What is set up stays: start again with the same command.")

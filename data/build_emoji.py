@@ -22,6 +22,8 @@ import tarfile
 import unicodedata
 from pathlib import Path
 
+from kdpl_utils.files import write_checksums
+
 HERE = Path(__file__).resolve().parent
 CACHE = HERE / ".cache"
 OUT = HERE / "emoji"
@@ -34,7 +36,11 @@ GROUPS = (
 )  # fmt: skip
 
 # style: (npm package, version, SHA-512 of the archive as the registry publishes it, licence, author)
-OPENMOJI = ("openmoji", "17.0.0", "EBnYrNGdcdw+OSXmENeNE1yBNRu6tOraTmoOyUbJkTmvT/+XETp8RZLSJFzD3lrPc5N9CzsyPnRTk0Vp4UaI9w==")
+OPENMOJI = (
+    "openmoji",
+    "17.0.0",
+    "EBnYrNGdcdw+OSXmENeNE1yBNRu6tOraTmoOyUbJkTmvT/+XETp8RZLSJFzD3lrPc5N9CzsyPnRTk0Vp4UaI9w==",
+)
 STYLES = {
     "noto": ("@iconify-json/noto", "1.2.9", "DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==", "Apache-2.0", "Google Inc."),
     "noto-v1": ("@iconify-json/noto-v1", "1.2.5", "/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==", "Apache-2.0", "Google Inc."),
@@ -200,6 +206,7 @@ def main() -> int:
         part = OUT / f"{name}.part"
         part.write_bytes(content)
         part.replace(OUT / name)
+    write_checksums(OUT)
     return 0
 
 

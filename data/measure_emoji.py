@@ -65,10 +65,20 @@ def tables(results: dict[str, dict], worlds: list) -> str:
                 f"{100 * np.mean([r['ece'] for r in rows]):.1f} |"
             )
         lines.append("")
-    lines += ["### Top-1 % by group, all five styles", "", f"| group | classes | {' | '.join(results)} |", "|---" * (2 + len(results)) + "|"]
+    lines += [
+        "### Top-1 % by group, all five styles",
+        "",
+        f"| group | classes | {' | '.join(results)} |",
+        "|---" * (2 + len(results)) + "|",
+    ]
     for i, world in enumerate(worlds):
-        cells = [np.concatenate([r[k][i]["hit"] for k in ("adaptation styles", "shift styles")]).mean() for r in results.values()]
-        lines.append(f"| {world.name.split('/')[1]} | {len(world.classnames)} | {' | '.join(f'{100 * c:.1f}' for c in cells)} |")
+        cells = [
+            np.concatenate([r[k][i]["hit"] for k in ("adaptation styles", "shift styles")]).mean()
+            for r in results.values()
+        ]
+        lines.append(
+            f"| {world.name.split('/')[1]} | {len(world.classnames)} | {' | '.join(f'{100 * c:.1f}' for c in cells)} |"
+        )
     return "\n".join(lines) + "\n"
 
 

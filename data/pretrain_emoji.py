@@ -3,6 +3,7 @@
     python data/pretrain_emoji.py                      all five, one after the other
     python data/pretrain_emoji.py emoji-teacher-large  one of them
     python data/pretrain_emoji.py --device cuda        on a GPU, in bf16
+    python data/pretrain_emoji.py --recalibrate        only set logit_scale of the weights that are there
 
 A run that was stopped goes on where it was: a checkpoint lies in ``data/.cache`` until the model is done, and every
 step draws its pictures and captions from (seed, step) alone.  Weights are written to ``data/emoji/models``.
@@ -122,7 +123,10 @@ def normalise(model, pictures: Tensor) -> Tensor:
     size = model.visual.image_size
     size = size if isinstance(size, int) else size[0]
     pictures = pictures if pictures.shape[-1] == size else resize(pictures, [size, size], antialias=True)
-    mean, std = (torch.tensor(v, device=pictures.device)[:, None, None] for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
+    mean, std = (
+        torch.tensor(v, device=pictures.device)[:, None, None]
+        for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    )
     return ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
@@ -176,14 +180,22 @@ def pretrain(name: str, device: str, log=print) -> None:
             model.logit_scale.clamp_(0, math.log(100))  # CLIP's own bound
         if step % 20 == 0:
             hit = (logits.argmax(1) == which).float().mean().item()
-            bar.set_postfix_str(f"loss {contrastive.item():.2f}, in batch {hit:.0%}, scale {model.logit_scale.exp().item():.0f}")
+            bar.set_postfix_str(
+                f"loss {contrastive.item():.2f}, in batch {hit:.0%}, scale {model.logit_scale.exp().item():.0f}"
+            )
         if time.monotonic() - saved > 60:
-            state = {"model": model.state_dict(), "head": head.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            state = {
+                "model": model.state_dict(),
+                "head": head.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step + 1,
+            }
             part = checkpoint.with_suffix(".part")
             torch.save(state, part)
             part.replace(checkpoint)
             saved = time.monotonic()
     learned_scale = model.logit_scale.exp().item()
+    model.half().float()  # as it will be saved
     scale = calibrate(model, tokenizer, device)
     log(f"{name}: logit_scale {learned_scale:.1f} as learned, {scale:.1f} after calibration on {CALIBRATION_STYLE}")
     save(model, name)
@@ -194,7 +206,8 @@ def pretrain(name: str, device: str, log=print) -> None:
 def calibrate(model, tokenizer, device: str) -> float:
     """Set ``logit_scale`` so that mean confidence equals accuracy within each group, on a style of its own.
 
-    A small CLIP trained for minutes is over- or under-confident on hands it has not seen; one number mends that.
+    A small CLIP trained for minutes is over-confident on hands that it has not seen; one number mends that.  Those hands
+    may draw in colour or in black, so the calibration style is shown as it is and in grey.
     """
     model.eval()
     meta = emoji.metadata()
@@ -204,11 +217,17 @@ def calibrate(model, tokenizer, device: str) -> float:
     for group in sorted({c["group"] for c in meta["concepts"]}):
         members = [i for i, c in enumerate(meta["concepts"]) if c["group"] == group]
         drawn = [i for i in meta["styles"][CALIBRATION_STYLE]["drawn"] if meta["concepts"][i]["group"] == group]
-        rows = torch.tensor(drawn * 4)
-        pictures = emoji.render(emoji.sprites(CALIBRATION_STYLE)[rows].float() / 255, emoji.sample_views(len(rows), 99)).to(device)
-        image = torch.cat([model.encode_image(normalise(model, p)) for p in pictures.split(256)])
-        labels = torch.tensor([members.index(i) for i in rows.tolist()], device=device)
-        cosines.append((F.normalize(image, dim=-1) @ text[members].T, labels))
+        rows = torch.tensor(drawn * 2)
+        sprites = emoji.sprites(CALIBRATION_STYLE)[rows].float() / 255
+        grey = sprites[:, :3].mean(1, keepdim=True).expand(-1, 3, -1, -1)
+        inks = (sprites[:, :3], grey)
+        for seed, ink in enumerate(inks):
+            pictures = emoji.render(torch.cat([ink, sprites[:, 3:]], dim=1), emoji.sample_views(len(rows), seed)).to(
+                device
+            )
+            image = torch.cat([model.encode_image(normalise(model, p)) for p in pictures.split(256)])
+            labels = torch.tensor([members.index(i) for i in rows.tolist()], device=device)
+            cosines.append((F.normalize(image, dim=-1) @ text[members].T, labels))
     accuracy = sum((c.argmax(1) == y).float().mean() for c, y in cosines) / len(cosines)
     low, high = 1.0, 100.0
     for _ in range(40):  # mean confidence grows with the scale, so bisection finds the one that matches
@@ -217,6 +236,15 @@ def calibrate(model, tokenizer, device: str) -> float:
         low, high = (middle, high) if confidence < accuracy else (low, middle)
     model.logit_scale.fill_(math.log(low))
     return low
+
+
+def recalibrate(name: str, device: str, log=print) -> None:
+    """Set ``logit_scale`` of published weights anew; changes nothing where they were made by this script."""
+    model = open_clip.create_model(name, pretrained=str(data_file(f"models/{name}.safetensors"))).to(device)
+    before = model.logit_scale.exp().item()
+    tokenizer = open_clip.get_tokenizer(name, bpe_path=str(data_file("bpe.txt.gz")))
+    log(f"{name}: logit_scale {before:.2f} before, {calibrate(model, tokenizer, device):.2f} after")
+    save(model, name)
 
 
 def save(model, name: str) -> None:
@@ -233,6 +261,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("models", nargs="*", help=f"which of {', '.join(RECIPES)} (default: all)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--recalibrate", action="store_true", help="keep the weights, set only logit_scale")
     arguments = parser.parse_args()
     unknown = set(arguments.models) - set(RECIPES)
     if unknown:
@@ -240,7 +269,7 @@ def main() -> None:
     open_clip.add_model_config(Path(data_root() / "emoji" / "models"))
     (data_root() / ".cache").mkdir(exist_ok=True)
     for name in arguments.models or RECIPES:
-        pretrain(name, arguments.device)
+        (recalibrate if arguments.recalibrate else pretrain)(name, arguments.device)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,8 @@ def read_dataset(name: str, root: str | Path | None = None) -> Files:
         files = _published_split(data, root)  # it may have waited for its pictures
         if files is None:
             place = root / data.folders[0] / data.split_file
-            warnings.warn(f"{place} is not there, so {name} is split otherwise: {data.split}.", stacklevel=3)
+            message = f"{place} is not there, so {name} is split otherwise: {data.split}."
+            warnings.warn(message, stacklevel=4)  # points at the call of load_world
             files = official
     return files._replace(classnames=[name.replace("_", " ") for name in files.classnames])
 

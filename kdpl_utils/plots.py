@@ -33,12 +33,23 @@ def similarity_heatmap(images: Sequence, names: Sequence[str], cosines) -> Figur
     """Pictures (rows, as thumbnails) against names (columns): cosines (N, C)."""
     values = np.asarray(cosines)
     fig, ax = plt.subplots(figsize=(1.6 + 0.75 * len(names), 1.5 + 0.6 * len(images)), layout="constrained")
-    sns.heatmap(values, annot=True, fmt=".2f", cmap="cividis", cbar_kws={"label": "cosine"}, ax=ax, annot_kws={"size": 8})
+    sns.heatmap(
+        values, annot=True, fmt=".2f", cmap="cividis", cbar_kws={"label": "cosine"}, ax=ax, annot_kws={"size": 8}
+    )
     ax.set_xticks(np.arange(len(names)) + 0.5, names, rotation=35, ha="right")
     ax.set_yticks([])
     for row, image in enumerate(images):
         thumbnail = OffsetImage(np.asarray(image.resize((36, 36))), zoom=0.9)
-        ax.add_artist(AnnotationBbox(thumbnail, (0, row + 0.5), xybox=(-24, 0), boxcoords="offset points", frameon=False, annotation_clip=False))
+        ax.add_artist(
+            AnnotationBbox(
+                thumbnail,
+                (0, row + 0.5),
+                xybox=(-24, 0),
+                boxcoords="offset points",
+                frameon=False,
+                annotation_clip=False,
+            )
+        )
     best = values.argmax(axis=1)
     hits = int((best == np.arange(len(images))).sum()) if len(images) == len(names) else None
     ax.set_xlabel("name in the prompt")
@@ -47,7 +58,14 @@ def similarity_heatmap(images: Sequence, names: Sequence[str], cosines) -> Figur
     return _done(fig, f"Heat map of cosines, {len(images)} pictures by {len(names)} names.{told}")
 
 
-def distributions(image, names: Sequence[str], rows: Mapping[str, Sequence[float]], label: str | None = None, k: int = 6, title: str = "") -> Figure:
+def distributions(
+    image,
+    names: Sequence[str],
+    rows: Mapping[str, Sequence[float]],
+    label: str | None = None,
+    k: int = 6,
+    title: str = "",
+) -> Figure:
     """One picture and the probabilities that several models give it: ``rows`` maps a role to (C,) probabilities.
 
     Shown are the ``k`` names most probable for the first role, and the label if it is not among them.
@@ -56,15 +74,28 @@ def distributions(image, names: Sequence[str], rows: Mapping[str, Sequence[float
     chosen = list(np.argsort(-next(iter(values.values())))[:k])
     if label is not None and names.index(label) not in chosen:
         chosen.append(names.index(label))
-    fig, (left, ax) = plt.subplots(1, 2, figsize=(8.5, 0.75 + 0.45 * len(chosen) + 0.1 * len(values)), width_ratios=[1, 3.4], layout="constrained")
+    fig, (left, ax) = plt.subplots(
+        1, 2, figsize=(8.5, 0.75 + 0.45 * len(chosen) + 0.1 * len(values)), width_ratios=[1, 3.4], layout="constrained"
+    )
     left.imshow(image)
     left.axis("off")
     left.set_title(f"label: {label}" if label else "no label", fontsize=9)
     height = 0.8 / len(values)
     for i, (role, p) in enumerate(values.items()):
         style = _role(role, i)
-        ax.barh(np.arange(len(chosen)) + i * height, p[chosen], height, color=style["color"], hatch=style["hatch"], edgecolor="white", label=role)
-    ax.set_yticks(np.arange(len(chosen)) + height * (len(values) - 1) / 2, [("▸ " if names[c] == label else "") + names[c] for c in chosen])
+        ax.barh(
+            np.arange(len(chosen)) + i * height,
+            p[chosen],
+            height,
+            color=style["color"],
+            hatch=style["hatch"],
+            edgecolor="white",
+            label=role,
+        )
+    ax.set_yticks(
+        np.arange(len(chosen)) + height * (len(values) - 1) / 2,
+        [("▸ " if names[c] == label else "") + names[c] for c in chosen],
+    )
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel="probability")
     ax.legend(loc="lower right", fontsize=8, frameon=False)
@@ -77,7 +108,9 @@ def picture_row(images: Sequence, captions: Sequence[str], title: str = "") -> F
     """Pictures side by side, eight to a row, each with a caption."""
     columns = min(8, len(images))
     rows = -(-len(images) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(1.5 * columns, 1.85 * rows + 0.3), squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(1.5 * columns, 1.85 * rows + 0.3), squeeze=False, layout="constrained"
+    )
     for ax in axes.flat:
         ax.axis("off")
     for ax, image, caption in zip(axes.flat, images, captions):
@@ -93,13 +126,22 @@ def reliability(curves: Mapping[str, tuple], title: str = "Reliability") -> Figu
     ax.plot([0, 1], [0, 1], color="grey", ls=":", label="calibrated")
     for i, (name, (confidence, acc, count)) in enumerate(curves.items()):
         style, used = _role(name, i), np.asarray(count) > 0
-        ax.plot(np.asarray(confidence)[used], np.asarray(acc)[used], marker=style["marker"], color=style["color"], ms=5, label=name)
+        ax.plot(
+            np.asarray(confidence)[used],
+            np.asarray(acc)[used],
+            marker=style["marker"],
+            color=style["color"],
+            ms=5,
+            label=name,
+        )
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence (highest probability)", ylabel="accuracy", title=title)
     ax.legend(frameon=False, fontsize=8)
     return _done(fig, f"{title}: accuracy by confidence for {', '.join(curves)}; the diagonal is perfect calibration.")
 
 
-def learning_curves(curves: Mapping[str, np.ndarray], zero_shot: Mapping[str, float], ylabel: str = "top-1, %") -> Figure:
+def learning_curves(
+    curves: Mapping[str, np.ndarray], zero_shot: Mapping[str, float], ylabel: str = "top-1, %"
+) -> Figure:
     """Curves (seeds, epochs) in one panel each, every seed thin and their mean bold, with the zero-shot line."""
     fig, axes = plt.subplots(1, len(curves), figsize=(4.2 * len(curves), 3.5), squeeze=False, layout="constrained")
     told = []
@@ -115,7 +157,9 @@ def learning_curves(curves: Mapping[str, np.ndarray], zero_shot: Mapping[str, fl
     return _done(fig, f"Learning curves of {len(values)} seeds: " + "; ".join(told) + ".")
 
 
-def slopes(before: Mapping[str, float], after: Mapping[str, Mapping[str, Sequence[float]]], ylabel: str = "top-1, %") -> Figure:
+def slopes(
+    before: Mapping[str, float], after: Mapping[str, Mapping[str, Sequence[float]]], ylabel: str = "top-1, %"
+) -> Figure:
     """Paired slopes: from ``before[column]`` to each method's seeds, ``after[method][column]``, a panel a column."""
     fig, axes = plt.subplots(1, len(before), figsize=(3.3 * len(before), 3.6), squeeze=False, layout="constrained")
     told = []
@@ -131,7 +175,9 @@ def slopes(before: Mapping[str, float], after: Mapping[str, Mapping[str, Sequenc
         ax.set_xticks(range(len(after) + 1), ["zero-shot", *after], rotation=25, ha="right")
         ax.set(title=column, ylabel=ylabel)
         ax.margins(x=0.12)
-    return _done(fig, f"Zero-shot {', '.join(f'{c} {v:.1f}' for c, v in before.items())}; means over seeds: {'; '.join(told)}.")
+    return _done(
+        fig, f"Zero-shot {', '.join(f'{c} {v:.1f}' for c, v in before.items())}; means over seeds: {'; '.join(told)}."
+    )
 
 
 def seed_dots(values: Mapping[str, Sequence[float]], reference: float, xlabel: str, title: str = "") -> Figure:
@@ -148,7 +194,9 @@ def seed_dots(values: Mapping[str, Sequence[float]], reference: float, xlabel: s
     return _done(fig, f"{xlabel}, mean over seeds: {told}; zero-shot student {reference:.1f}.")
 
 
-def selected_names(names: Sequence[str], probability: Sequence[float], is_true: Sequence[bool], title: str = "") -> Figure:
+def selected_names(
+    names: Sequence[str], probability: Sequence[float], is_true: Sequence[bool], title: str = ""
+) -> Figure:
     """The names a teacher picked for a batch, most probable first; those that are true of some picture are marked."""
     fig, ax = plt.subplots(figsize=(6.4, 0.9 + 0.24 * len(names)), layout="constrained")
     colours = [ROLES["teacher"]["color"] if t else "#BBBBBB" for t in is_true]
@@ -156,7 +204,10 @@ def selected_names(names: Sequence[str], probability: Sequence[float], is_true: 
     ax.set_yticks(range(len(names)), [f"{'✓ ' if t else ''}{n}" for n, t in zip(names, is_true)], fontsize=8)
     ax.invert_yaxis()
     ax.set(xlabel="probability, mean over the batch", title=title)
-    return _done(fig, f"{len(names)} names the teacher picked, {sum(map(bool, is_true))} of them true of a picture in the batch; first: {names[0]}.")
+    return _done(
+        fig,
+        f"{len(names)} names the teacher picked, {sum(map(bool, is_true))} of them true of a picture in the batch; first: {names[0]}.",
+    )
 
 
 def k_curves(ks: Sequence[int], curves: Mapping[str, Sequence[float]], title: str = "") -> Figure:

@@ -73,7 +73,9 @@ class PromptLearner(nn.Module):
         if self.own is None:
             return self.ctx
         if strange := [n for n in names if n not in self.own]:
-            raise ValueError(f"{strange[0]!r} has no context of its own: class-specific contexts know only their classes.")
+            raise ValueError(
+                f"{strange[0]!r} has no context of its own: class-specific contexts know only their classes."
+            )
         return self.ctx[[self.own[n] for n in names]]
 
     def _layout(self, names: list[str]) -> tuple[Tensor, Tensor, Tensor]:

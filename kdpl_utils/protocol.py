@@ -103,7 +103,9 @@ def learn(
     """
     prompt, chosen = PromptLearner(student), few_shot(labels, shots, seed)
     watch = None if on_epoch is None else lambda epoch: on_epoch(prompt)
-    history = fit(prompt, lambda b: loss(prompt, chosen[b]), len(chosen), replace(recipe, seed=seed), watch, progress=False)
+    history = fit(
+        prompt, lambda b: loss(prompt, chosen[b]), len(chosen), replace(recipe, seed=seed), watch, progress=False
+    )
     return prompt, history
 
 

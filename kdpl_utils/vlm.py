@@ -256,4 +256,3 @@ def check_names(classnames: Sequence[str]) -> list[str]:
         double = next(n for n in names if names.count(n) > 1)
         raise ValueError(f"The class name {double!r} occurs twice: no classifier can tell the two apart; rename one.")
     return names
-

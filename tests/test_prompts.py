@@ -1,0 +1,156 @@
+"""A learned context equals the words it starts from, moves alone, and serves any list of names."""
+
+import copy
+
+import open_clip
+import pytest
+import torch
+from torch.nn import functional as F
+
+from kdpl_utils.prompts import PromptLearner, nearest_words, splice_context
+from kdpl_utils.train import Recipe, fit
+from kdpl_utils.vlm import VLM, encode_names, load_vlm
+
+NAMES = ["sushi", "hot dog", "OK! button", "man in motorized wheelchair: facing right", "ice_cream"]
+
+
+@pytest.fixture(scope="module", params=["emoji-student-rn", "emoji-student-vit"])
+def student(request):
+    return load_vlm(request.param, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load_vlm("emoji-student-rn", device="cpu")
+
+
+def by_hand(vlm, rows):
+    """Unit features of prompts given as lists of ids and vectors, at full context length, one at a time."""
+    model, length = vlm.model, vlm.tokenizer.context_length
+    features = []
+    for row in rows:
+        x = [model.token_embedding(torch.tensor(s)) if isinstance(s, int) else s for s in row]
+        x += [model.token_embedding(torch.tensor(0))] * (length - len(row))
+        x = torch.stack(x)[None] + model.positional_embedding
+        x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask))[0, len(row) - 1]
+        features.append(F.normalize(x @ model.text_projection, dim=0))
+    return torch.stack(features)
+
+
+def test_step_zero_equals_zero_shot(student):
+    """At full length through open_clip, not through our own cut: both equalities of the exact text path at once."""
+    tokens = student.tokenizer([f"a photo of a {n.replace('_', ' ')}." for n in NAMES])
+    plain = student.model.encode_text(tokens, normalize=True)
+    torch.testing.assert_close(PromptLearner(student)(NAMES), plain, atol=1e-5, rtol=0)
+    torch.testing.assert_close(encode_names(student, NAMES), plain, atol=1e-5, rtol=0)
+
+
+def test_custom_text_layout(tiny):
+    torch.manual_seed(0)
+    model = open_clip.create_model("emoji-student-rn", force_custom_text=True).eval().requires_grad_(False)
+    vlm = VLM(model, tiny.preprocess, tiny.tokenizer, "custom")
+    plain = model.encode_text(vlm.tokenizer([f"a photo of a {n}." for n in NAMES[:2]]), normalize=True)
+    torch.testing.assert_close(PromptLearner(vlm)(NAMES[:2]), plain, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("position", ["end", "middle", "front"])
+@pytest.mark.parametrize("n_ctx", [1, 4, 5])
+def test_positions_by_hand(tiny, position, n_ctx):
+    prompt = PromptLearner(tiny, n_ctx=n_ctx, position=position, seed=1)
+    sot, eot, encode = tiny.tokenizer.sot_token_id, tiny.tokenizer.eot_token_id, tiny.tokenizer.encode
+    ctx, cut = list(prompt.ctx), {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
+    names = ["sushi", "hot dog"]
+    rows = [[sot, *ctx[:cut], *encode(n), *ctx[cut:], *encode("."), eot] for n in names]
+    torch.testing.assert_close(prompt(names), by_hand(tiny, rows), atol=1e-5, rtol=0)
+
+
+def test_gradient_equals_the_plain_way(tiny):
+    prompt = PromptLearner(tiny, n_ctx=3, seed=2)
+    weights = torch.randn(2, tiny.model.text_projection.shape[1], generator=torch.Generator().manual_seed(0))
+    (prompt(["sushi", "hot dog"]) * weights).sum().backward()
+    got, prompt.ctx.grad = prompt.ctx.grad, None
+    sot, eot = tiny.tokenizer.sot_token_id, tiny.tokenizer.eot_token_id
+    rows = [[sot, *prompt.ctx, *tiny.tokenizer.encode(f"{n}."), eot] for n in ("sushi", "hot dog")]
+    (by_hand(tiny, rows) * weights).sum().backward()
+    torch.testing.assert_close(got, prompt.ctx.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_only_the_context_moves(tiny):
+    vlm = VLM(copy.deepcopy(tiny.model), tiny.preprocess, tiny.tokenizer, "copy")
+    prompt = PromptLearner(vlm)
+    assert [n for n, _ in prompt.named_parameters()] == ["ctx"] and list(prompt.state_dict()) == ["ctx"]
+    before = {n: t.clone() for n, t in vlm.model.state_dict().items()}
+    start, images = prompt.ctx.detach().clone(), F.normalize(torch.randn(8, vlm.model.text_projection.shape[1]), dim=-1)
+    fit(
+        prompt,
+        lambda b: F.cross_entropy(9 * images[b] @ prompt(NAMES).T, b % 5),
+        8,
+        Recipe(3, 4, lr=0.1),
+        progress=False,
+    )
+    assert all(torch.equal(t, before[n]) for n, t in vlm.model.state_dict().items())
+    assert all(p.grad is None for p in vlm.model.parameters())
+    assert (prompt.ctx - start).abs().max() > 1e-4
+
+
+def test_names_are_an_argument(tiny):
+    prompt = PromptLearner(tiny, n_ctx=2)
+    torch.testing.assert_close(prompt(NAMES)[[3, 1]], prompt([NAMES[3], NAMES[1]]), atol=1e-6, rtol=0)
+    assert prompt(["a name nobody trained"]).shape == (1, tiny.model.text_projection.shape[1])
+
+
+def test_class_specific_contexts(tiny):
+    prompt = PromptLearner(tiny, n_ctx=2, classnames=NAMES)
+    shared = PromptLearner(tiny, n_ctx=2)
+    assert prompt.ctx.shape == (len(NAMES), *shared.ctx.shape)
+    torch.testing.assert_close(prompt(NAMES), shared(NAMES))
+    prompt(NAMES[1:3]).sum().backward()
+    assert prompt.ctx.grad.abs().amax(dim=(1, 2)).gt(0).tolist() == [False, True, True, False, False]
+    with pytest.raises(ValueError, match="'pizza' has no context of its own"):
+        prompt(["pizza"])
+
+
+def test_random_start(tiny):
+    a, b, c = (PromptLearner(tiny, n_ctx=16, seed=s).ctx for s in (0, 0, 1))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert 0.015 < a.std() < 0.025
+
+
+def test_splice_puts_the_context_behind_the_start():
+    tokens, ctx = torch.zeros(2, 5, 3), torch.arange(6.0).view(2, 3)
+    expected = torch.zeros(2, 5, 3)
+    expected[:, 1:3] = ctx
+    assert torch.equal(splice_context(tokens, ctx), expected)
+
+
+def test_nearest_words_of_untrained_words_are_the_words(tiny):
+    assert [words[0] for words in nearest_words(tiny, PromptLearner(tiny).ctx, k=2)] == ["a", "photo", "of", "a"]
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        ({"position": "left"}, "choose 'end', 'middle' or 'front'"),
+        ({"n_ctx": 0}, "at least one vector"),
+        ({"ctx_init": " "}, "no words"),
+        ({"classnames": ["a", "a"]}, "occurs twice"),
+    ],
+)
+def test_wrong_arguments(tiny, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        PromptLearner(tiny, **arguments)
+
+
+def test_wrong_names(tiny):
+    prompt = PromptLearner(tiny, n_ctx=30)
+    with pytest.raises(ValueError, match="30 context vectors are .* reads at most 40: shorten"):
+        prompt(["man in motorized wheelchair: facing right"])
+    with pytest.raises(ValueError, match="empty"):
+        prompt([])
+
+
+def test_a_model_without_a_causal_text_tower_is_refused(tiny):
+    model = open_clip.create_model("emoji-student-rn").eval()
+    model.attn_mask = None
+    with pytest.raises(ValueError, match="bidirectional has no causal text tower.*use it as a teacher"):
+        PromptLearner(VLM(model, tiny.preprocess, tiny.tokenizer, "bidirectional"))

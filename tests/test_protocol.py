@@ -1,0 +1,93 @@
+"""The numbers of the tables, recomputed one picture at a time."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+import kdpl_utils as kd
+from kdpl_utils.protocol import COLUMNS
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Four classes and a handful of pictures of the smallest group."""
+    full = kd.load_world("emoji/activities")
+
+    def few(split):
+        return kd.Split(split.images, split.labels).subset((split.labels < 4).nonzero().flatten()[:24])
+
+    parts = {"train": few(full.train), "test": few(full.test), "shifts": {n: few(s) for n, s in full.shifts.items()}}
+    base, novel = kd.base_novel(4)
+    return replace(full, classnames=full.classnames[:4], base=base, novel=novel, **parts)
+
+
+@pytest.fixture(scope="module")
+def student():
+    return kd.load_vlm("emoji-student-rn", device="cpu")
+
+
+def test_scores_by_hand(world, student):
+    row = kd.scores(kd.test_features(student, world), world, lambda n: kd.encode_names(student, n), student.scale)
+    assert tuple(row) == COLUMNS
+
+    def top1(split, half):
+        names, hits = [world.classnames[i] for i in half], []
+        text = kd.encode_names(student, names)
+        for image, label in zip(split.images, split.labels.tolist()):
+            if label in half:
+                hits.append(int((kd.encode_images(student, [image]) @ text.T).argmax()) == half.index(label))
+        return 100 * sum(hits) / len(hits)
+
+    base, novel = top1(world.test, world.base), top1(world.test, world.novel)
+    shifted = [
+        sum(top1(s, half) for s in world.shifts.values()) / len(world.shifts) for half in (world.base, world.novel)
+    ]
+    expected = [base, novel, 2 * base * novel / (base + novel), *shifted]
+    assert [row[c] for c in COLUMNS[:5]] == pytest.approx(expected)
+    assert 0 <= row["ECE"] <= 100
+
+
+def test_a_world_without_shifts_says_nan(world, student):
+    bare = replace(world, shifts={})
+    row = kd.scores(kd.test_features(student, bare), bare, lambda n: kd.encode_names(student, n), student.scale)
+    assert row["base shifted"] != row["base shifted"] and row["ECE"] == row["ECE"]
+
+
+def test_learn_draws_shots_by_seed_and_leaves_the_student_alone(world, student):
+    train, seen = kd.of_classes(world.train, world.base), []
+    names = [world.classnames[i] for i in world.base]
+    features = kd.encode_images(student, train.images)
+    before = {n: t.clone() for n, t in student.model.state_dict().items()}
+
+    def loss(prompt, batch):
+        seen.append(batch.tolist())
+        return torch.nn.functional.cross_entropy(kd.logits(features[batch], prompt(names), 10.0), train.labels[batch])
+
+    prompt, history = kd.learn(student, loss, train.labels, 3, kd.Recipe(epochs=2, batch_size=4), shots=4)
+    per_class = [train.labels[i].item() for i in {i for b in seen for i in b}]
+    assert [per_class.count(c) for c in (0, 1)] == [4, 4]
+    again, same = kd.learn(student, loss, train.labels, 3, kd.Recipe(epochs=2, batch_size=4), shots=4)
+    assert history == same and torch.equal(prompt.ctx, again.ctx)
+    assert all(torch.equal(t, before[n]) for n, t in student.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "before, after, words",
+    [
+        (50.0, [52.0, 53.0, 52.5], r"\+2\.5 \[\+2\.0, \+3\.0\] over 3 seeds: higher"),
+        ([50.0, 51.0], [48.0, 50.0], "lower"),
+        ([50.0, 51.0, 52.0], [52.0, 49.0, 52.5], "no difference seen"),
+    ],
+)
+def test_claims_say_what_was_measured(before, after, words):
+    assert re.search(words, kd.claim("x", before, after))
+
+
+def test_paper_tables_average_to_what_they_print():
+    tables = kd.paper_tables()
+    for rows in (tables["domain_generalization"]["RN50"], tables["domain_generalization"]["ViT-B/32"]):
+        for name, row in rows.items():
+            assert sum(row[1:5]) / 4 == pytest.approx(row[5], abs=0.011), name
+    assert "not run here" in tables["source"]

@@ -1,0 +1,156 @@
+"""A frozen CLIP: the ordinary loading path, unit features, logits, and sentences instead of surprises."""
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from kdpl_utils.vlm import (
+    VLM,
+    check_names,
+    encode_images,
+    encode_names,
+    has_causal_text,
+    load_vlm,
+    logits,
+    shipped_models,
+)
+
+NAMES = ["sushi", "hot dog", "OK! button", "man in motorized wheelchair: facing right", "ice_cream"]
+
+
+@pytest.fixture(scope="module")
+def student():
+    return load_vlm("emoji-student-vit", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 255, (64, 48, 3), dtype=np.uint8)) for _ in range(5)]
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_models_load_frozen(name):
+    vlm = load_vlm(name, device="cpu")
+    assert isinstance(vlm.model, open_clip.CLIP) and not vlm.model.training
+    assert not any(p.requires_grad for p in vlm.model.parameters())
+    assert 1 < vlm.scale.item() <= 100.01
+    assert vlm.tokenizer.vocab_size == vlm.model.vocab_size
+
+
+def test_features_are_unit_and_what_open_clip_computes(student, pictures):
+    features = encode_images(student, pictures, batch_size=2)
+    plain = student.model.encode_image(torch.stack([student.preprocess(p) for p in pictures]), normalize=True)
+    torch.testing.assert_close(features, plain.detach(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(features.norm(dim=-1), torch.ones(5))
+
+
+@pytest.mark.parametrize("custom", [False, True], ids=["CLIP", "CustomTextCLIP"])
+def test_cut_texts_equal_full_length(student, custom):
+    """Full context length through open_clip's own encode_text, one name at a time: the independent way."""
+    torch.manual_seed(0)
+    model = open_clip.create_model("emoji-student-vit", force_custom_text=custom).eval()
+    vlm = VLM(model, student.preprocess, student.tokenizer, "tiny")
+    templates = ["a photo of a {}.", "{}"]
+    expected = []
+    for name in NAMES:
+        each = [model.encode_text(vlm.tokenizer(t.format(name.replace("_", " "))), normalize=True) for t in templates]
+        expected.append(F.normalize(torch.cat(each).mean(0), dim=0).detach())
+    torch.testing.assert_close(encode_names(vlm, NAMES, templates), torch.stack(expected), atol=1e-5, rtol=0)
+
+
+def test_order_of_names_does_not_matter(student):
+    there, back = encode_names(student, NAMES), encode_names(student, NAMES[::-1])
+    torch.testing.assert_close(there, back.flip(0), atol=1e-6, rtol=0)
+
+
+def test_a_text_tower_that_is_not_causal_still_gives_zero_shot(student):
+    torch.manual_seed(0)
+    model = open_clip.create_model("emoji-student-vit").eval()
+    model.attn_mask = None  # as in SigLIP: every token sees every other
+    vlm = VLM(model, student.preprocess, student.tokenizer, "bidirectional")
+    assert not has_causal_text(model)
+    plain = model.encode_text(vlm.tokenizer([f"a photo of a {n}." for n in NAMES[:3]]), normalize=True).detach()
+    torch.testing.assert_close(encode_names(vlm, NAMES[:3]), plain, atol=1e-5, rtol=0)
+
+
+def test_logits_by_a_loop():
+    g = torch.Generator().manual_seed(0)
+    images, texts = torch.randn(4, 6, generator=g), torch.randn(3, 6, generator=g)
+    looped = [[7.5 * sum(a * b for a, b in zip(i, t)) for t in texts.tolist()] for i in images.tolist()]
+    torch.testing.assert_close(logits(images, texts, 7.5), torch.tensor(looped), atol=1e-4, rtol=1e-4)
+
+
+def test_each_model_sees_its_own_preprocessing(student, pictures):
+    teacher = load_vlm("emoji-teacher-small", device="cpu")
+    assert student.preprocess(pictures[0]).shape[-1] == 48 and teacher.preprocess(pictures[0]).shape[-1] == 64
+    assert encode_images(teacher, pictures).shape[0] == 5
+    grey = VLM(student.model, lambda p: torch.zeros(3, 48, 48), student.tokenizer, "other mean and std")
+    assert (encode_images(grey, pictures) - encode_images(student, pictures)).abs().max() > 1e-3
+
+
+def test_weights_from_a_file(tmp_path, student, pictures):
+    path = tmp_path / "weights.safetensors"
+    torch.manual_seed(3)
+    made = open_clip.create_model("emoji-student-vit").eval()
+    save_file(made.state_dict(), path)
+    loaded = load_vlm("emoji-student-vit", str(path), device="cpu")
+    expected = made.encode_image(torch.stack([loaded.preprocess(p) for p in pictures]), normalize=True)
+    torch.testing.assert_close(encode_images(loaded, pictures), expected.detach(), atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="does not hold weights of emoji-teacher-large"):
+        load_vlm("emoji-teacher-large", str(path), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (("ViT-B-33",), "no model 'ViT-B-33'.*emoji-student-rn.*ViT-B-32"),
+        (("RN50-quickgelu",), "needs weights: give one of openai"),
+        (("ViT-B-32", "nonsense"), "has no weights 'nonsense': give one of .*laion2b_s34b_b79k"),
+        (("ViT-B-32", "openai"), r"QuickGELU.*load_vlm\('ViT-B-32-quickgelu', 'openai'\)"),
+        (("ViT-B-32-quickgelu", "laion2b_s34b_b79k"), r"QuickGELU.*load_vlm\('ViT-B-32', 'laion2b_s34b_b79k'\)"),
+    ],
+)
+def test_wrong_names_say_what_to_type(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        load_vlm(*arguments, device="cpu")
+
+
+def test_no_network_says_what_to_fetch_and_where_to_put_it(monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("Failed to download weights for tag 'openai': no route")
+
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", fail)
+    with pytest.raises(
+        FileNotFoundError, match=r"Fetch https?://.*ViT-L-14.pt.*load_vlm\('ViT-L-14-quickgelu', '/path"
+    ):
+        load_vlm("ViT-L-14-quickgelu", "openai", device="cpu")
+
+
+@pytest.mark.parametrize(
+    "names, sentence",
+    [
+        ([], "empty"),
+        ("sushi", "one string"),
+        (["sushi", " "], "non-empty string"),
+        (["sushi", 3], "non-empty string"),
+        (["sushi", "rice", "sushi"], "'sushi' occurs twice"),
+    ],
+)
+def test_bad_class_names(names, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        check_names(names)
+
+
+def test_a_name_longer_than_the_context(student):
+    with pytest.raises(ValueError, match="tokens, and emoji-student-vit reads at most 38: shorten"):
+        encode_names(student, ["sushi", "very " * 40 + "long"])
+
+
+def test_no_images(student):
+    with pytest.raises(ValueError, match="no images"):
+        encode_images(student, [])
