@@ -17,6 +17,8 @@ ROLES = {
     "student after": {"color": "#009E73", "hatch": "..", "marker": "D"},
     "label": {"color": "#000000", "hatch": "xx", "marker": "*"},
 }
+# And one for each further method or setting, never a role's.
+METHODS = (("#CC79A7", "^"), ("#56B4E9", "v"), ("#D55E00", "P"), ("#999999", "X"))
 
 
 def _role(name: str, index: int) -> dict:
@@ -165,10 +167,10 @@ def slopes(
     told = []
     for ax, (column, start) in zip(axes.flat, before.items()):
         for i, (method, values) in enumerate(after.items()):
-            style = list(ROLES.values())[(i + 1) % len(ROLES)]
+            colour, marker = METHODS[i % len(METHODS)]
             for value in values[column]:
-                ax.plot([0, i + 1], [start, value], color=style["color"], alpha=0.35, lw=1)
-            ax.plot([i + 1] * len(values[column]), values[column], ls="", marker=style["marker"], color=style["color"])
+                ax.plot([0, i + 1], [start, value], color=colour, alpha=0.35, lw=1)
+            ax.plot([i + 1] * len(values[column]), values[column], ls="", marker=marker, color=colour)
             told.append(f"{method} {column} {np.mean(values[column]):.1f}")
         ax.plot(0, start, marker="s", color="grey")
         ax.axhline(start, color="grey", ls=":", lw=1)
@@ -204,10 +206,8 @@ def selected_names(
     ax.set_yticks(range(len(names)), [f"{'✓ ' if t else ''}{n}" for n, t in zip(names, is_true)], fontsize=8)
     ax.invert_yaxis()
     ax.set(xlabel="probability, mean over the batch", title=title)
-    return _done(
-        fig,
-        f"{len(names)} names the teacher picked, {sum(map(bool, is_true))} of them true of a picture in the batch; first: {names[0]}.",
-    )
+    true = f"{sum(map(bool, is_true))} of them true of a picture in the batch"
+    return _done(fig, f"{len(names)} names the teacher picked, {true}; first: {names[0]}.")
 
 
 def k_curves(ks: Sequence[int], curves: Mapping[str, Sequence[float]], title: str = "") -> Figure:

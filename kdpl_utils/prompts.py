@@ -108,7 +108,7 @@ class PromptLearner(nn.Module):
 
 
 def splice_context(token_embeddings: Tensor, ctx: Tensor, places: Tensor | None = None) -> Tensor:
-    """(C, L, d): the token embeddings with ``ctx``, (n, d) or (C, n, d), in its places (C, n), by default behind SOT."""
+    """(C, L, d): the token embeddings with ``ctx``, (n, d) or (C, n, d), in places (C, n), by default after SOT."""
     n_classes, _, width = token_embeddings.shape
     n = ctx.shape[-2]
     if places is None:
@@ -118,7 +118,7 @@ def splice_context(token_embeddings: Tensor, ctx: Tensor, places: Tensor | None 
 
 
 def nearest_words(vlm: VLM, ctx: Tensor, k: int = 5) -> list[list[str]]:
-    """The ``k`` vocabulary words nearest (Euclidean) to each context vector (n, d); CoOp, section 4.4: rarely telling."""
+    """The ``k`` vocabulary words nearest (Euclidean) to each context vector (n, d); CoOp, section 4.4."""
     table = text_tower(vlm.model).token_embedding.weight
     nearest = torch.cdist(ctx.detach().to(table), table).topk(k, largest=False).indices
     return [[vlm.tokenizer.decode([i]).strip() for i in row] for row in nearest.tolist()]

@@ -77,7 +77,7 @@ def load_vlm(name: str = "emoji-student-rn", pretrained: str | None = None, devi
     device = device or default_device()
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=weights, device=device)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, AssertionError) as error:  # the last: sizes that differ
         raise _loading_error(name, weights, error) from error
     extra = {"bpe_path": str(data_file("bpe.txt.gz"))} if shipped else {}
     tokenizer = open_clip.get_tokenizer(name, **extra)

@@ -16,17 +16,28 @@ NAMES = ["sushi", "rice", "tea"]
 FIGURES = {
     "heat map": (lambda: plots.similarity_heatmap([IMAGE] * 3, NAMES, np.eye(3)[[0, 2, 1]]), "1 of 3 pictures"),
     "distributions": (
-        lambda: plots.distributions(IMAGE, NAMES, {"teacher": [0.2, 0.7, 0.1], "student before": [0.4, 0.3, 0.3]}, "tea", k=2),
+        lambda: plots.distributions(
+            IMAGE, NAMES, {"teacher": [0.2, 0.7, 0.1], "student before": [0.4, 0.3, 0.3]}, "tea", k=2
+        ),
         "teacher: rice 0.70; student before: sushi 0.40",
     ),
     "pictures": (lambda: plots.picture_row([IMAGE] * 9, [f"c{i}" for i in range(9)], "Nine"), "Nine: c0; .*c8"),
-    "reliability": (lambda: plots.reliability({"teacher": ([0.1, 0.9], [0.2, np.nan], [5, 0])}), "teacher; the diagonal"),
-    "curves": (lambda: plots.learning_curves({"base": [[50, 60.0], [52, 62]]}, {"base": 48}), "2 seeds: base from 48.0 .* to 61.0"),
+    "reliability": (
+        lambda: plots.reliability({"teacher": ([0.1, 0.9], [0.2, np.nan], [5, 0])}),
+        "teacher; the diagonal",
+    ),
+    "curves": (
+        lambda: plots.learning_curves({"base": [[50, 60.0], [52, 62]]}, {"base": 48}),
+        "2 seeds: base from 48.0 .* to 61.0",
+    ),
     "slopes": (lambda: plots.slopes({"base": 40.0}, {"CoOp": {"base": [41.0, 43.0]}}), "base 40.0.*CoOp base 42.0"),
     "dots": (lambda: plots.seed_dots({"a": [1.0, 3.0]}, 1.5, "H"), "a 2.0; zero-shot student 1.5"),
-    "selected": (lambda: plots.selected_names(NAMES, [0.5, 0.3, 0.1], [True, False, True]), "3 names .*, 2 of them true.*first: sushi"),
+    "selected": (
+        lambda: plots.selected_names(NAMES, [0.5, 0.3, 0.1], [True, False, True]),
+        "3 names .*, 2 of them true.*first: sushi",
+    ),
     "k": (lambda: plots.k_curves([4, 8], {"recall": [50, 80]}, "t"), "recall from 50 at K = 4 to 80 at K = 8"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("draw, told", FIGURES.values(), ids=FIGURES)
