@@ -91,3 +91,34 @@ def test_paper_tables_average_to_what_they_print():
         for name, row in rows.items():
             assert sum(row[1:5]) / 4 == pytest.approx(row[5], abs=0.011), name
     assert "not run here" in tables["source"]
+
+
+def test_a_student_that_is_its_own_teacher_stays_where_it_is(world, student):
+    """A control with a known outcome: both distributions are equal at step 0, so nothing pulls (no weight decay)."""
+    train = kd.of_classes(world.train, world.base)
+    names, features = [world.classnames[i] for i in world.base], kd.encode_images(student, train.images)
+    itself = kd.logits(features, kd.encode_names(student, names), student.scale)
+
+    def loss(prompt, batch):
+        return kd.symmetric_kl(itself[batch], kd.logits(features[batch], prompt(names), student.scale))
+
+    recipe = kd.Recipe(epochs=3, batch_size=4, lr=0.05, weight_decay=0.0)
+    prompt, history = kd.learn(student, loss, train.labels, 0, recipe, shots=4)
+    assert max(history.loss) < 1e-6
+    assert (prompt.ctx - kd.PromptLearner(student).ctx).abs().max() < 1e-4
+
+
+def test_a_teacher_that_knows_nothing_teaches_nothing(world, student):
+    """The other control: matching a uniform teacher raises the entropy of the student's answers."""
+    train = kd.of_classes(world.train, world.base)
+    names, features = [world.classnames[i] for i in world.base], kd.encode_images(student, train.images)
+
+    def entropy(text):
+        return kd.entropy(kd.logits(features, text, student.scale).softmax(-1)).mean()
+
+    def loss(prompt, batch):
+        given = kd.logits(features[batch], prompt(names), student.scale)
+        return kd.symmetric_kl(torch.zeros_like(given), given)
+
+    prompt, _ = kd.learn(student, loss, train.labels, 0, kd.Recipe(epochs=10, batch_size=4, lr=0.05), shots=4)
+    assert entropy(prompt(names)) > entropy(kd.encode_names(student, names)) + 0.01
