@@ -22,7 +22,8 @@ METHODS = (("#CC79A7", "^"), ("#56B4E9", "v"), ("#D55E00", "P"), ("#999999", "X"
 
 
 def _role(name: str, index: int) -> dict:
-    return ROLES.get(name) or list(ROLES.values())[index % len(ROLES)]
+    colour, marker = METHODS[index % len(METHODS)]
+    return ROLES.get(name) or {"color": colour, "hatch": ("", "\\\\", "--", "oo")[index % 4], "marker": marker}
 
 
 def _done(fig: Figure, alt: str) -> Figure:
@@ -70,11 +71,11 @@ def distributions(
 ) -> Figure:
     """One picture and the probabilities that several models give it: ``rows`` maps a role to (C,) probabilities.
 
-    Shown are the ``k`` names most probable for the first role, and the label if it is not among them.
+    Shown are the ``k`` names most probable for the first role, and the label where it is one of the names.
     """
     values = {role: np.asarray(p) for role, p in rows.items()}
     chosen = list(np.argsort(-next(iter(values.values())))[:k])
-    if label is not None and names.index(label) not in chosen:
+    if label in names and names.index(label) not in chosen:
         chosen.append(names.index(label))
     fig, (left, ax) = plt.subplots(
         1, 2, figsize=(8.5, 0.75 + 0.45 * len(chosen) + 0.1 * len(values)), width_ratios=[1, 3.4], layout="constrained"
@@ -214,7 +215,7 @@ def k_curves(ks: Sequence[int], curves: Mapping[str, Sequence[float]], title: st
     """Per cent against K on a logarithmic axis; curves of one value a K."""
     fig, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for i, (name, values) in enumerate(curves.items()):
-        style = list(ROLES.values())[i % len(ROLES)]
+        style = _role(name, i)
         ax.plot(ks, values, marker=style["marker"], color=style["color"], label=name)
     ax.set(xscale="log", xlabel="K, names kept for a batch", ylabel="per cent", title=title, ylim=(0, 103))
     ax.set_xticks(ks, [str(k) for k in ks])
