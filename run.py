@@ -4,6 +4,7 @@
     python3 run.py                   set up what is missing, run every notebook, open JupyterLab
     python3 run.py execute           the same without JupyterLab
     python3 run.py test [arguments]  set up what is missing, run the tests; the arguments go to pytest
+    python3 run.py docs              the notebooks as pages to read, in docs/_build/html
     python3 run.py --help            show this text
 
 The environment is made in .venv, or in the folder that KDPL_VENV names: up to 6 GB, a few minutes, once.
@@ -29,7 +30,7 @@ PYTHON = ENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 OURS = ENV / ".made-by-run-py"  # a folder without it is never deleted
 STAMP = ENV / ".kdpl-installed"  # what was installed; written only when all of it was
 INSTALLING = "unfinished"
-COMMANDS = ("execute", "test", "--help")
+COMMANDS = ("execute", "test", "docs", "--help")
 
 
 class Progress:
@@ -275,6 +276,8 @@ def main(arguments):
     set_up()
     if command == "test":
         return test(rest)
+    if command == "docs":
+        return in_environment(str(ROOT / "docs" / "build.py"))
     print("Running every notebook, one after the other:", flush=True)
     return in_environment(str(ROOT / "run.py"), "--inside") or (0 if command == "execute" else open_lab())
 

@@ -30,7 +30,6 @@ from tqdm import tqdm
 
 from kdpl_utils import emoji
 from kdpl_utils.files import data_file, data_root, write_checksums
-from kdpl_utils.vlm import encode_prompts
 
 SEED = 0
 CALIBRATION_STYLE = "fxemoji"  # seen in no training; sets logit_scale, nothing else
@@ -131,7 +130,12 @@ def normalise(model, pictures: Tensor) -> Tensor:
 
 
 def encode_tokens(model, tokens: Tensor) -> Tensor:
-    return encode_prompts(model, model.token_embedding(tokens), tokens.argmax(dim=1))
+    """(N, D) text features, cut after the longest caption: with a causal mask nothing behind an end token matters."""
+    ends = tokens.argmax(dim=1)  # the end token has the largest id
+    length = int(ends.max()) + 1
+    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+    return model.ln_final(x[torch.arange(len(x), device=x.device), ends]) @ model.text_projection
 
 
 def pretrain(name: str, device: str, log=print) -> None:

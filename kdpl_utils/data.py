@@ -1,17 +1,20 @@
 """A *world*: pictures, class names, splits, a dictionary of names, and the models that go with them.
 
-``load_world("emoji")`` ships with the suite; ``load_world("oxford_pets")`` gives the same fields over real photos.
-Pictures are lazy throughout: drawn, opened or cropped when looked at.
+``load_world("emoji")`` ships with the suite; ``load_world("oxford_pets")`` gives the same fields over real photos, and
+``load_world("/my/pictures")`` over your own.  Pictures are lazy throughout: drawn, opened or cropped when looked at.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import operator
+import os
 import random
+import threading
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,10 @@ from PIL import Image
 from torch import LongTensor, Tensor
 
 from . import emoji
-from .datasets import DATASETS, imagenet21k_names, open_photo, read_dataset, unique_names
+from .datasets import DATASETS, data_folder, is_there, read_dataset
+from .dictionaries import load_dictionary, unique_names
+from .folders import Names, read_folder
+from .photos import ArrayPicture, Files, Labelled, open_photo
 
 # Which hands drew what.  No model was trained on any of these five (the other seven made the models).
 ADAPTATION_STYLES = ("emojione", "noto-v1")  # train split and in-domain test: different views of these
@@ -58,10 +64,17 @@ class Lazy(Sequence):
 
 @dataclass(frozen=True)
 class Split:
-    """N pictures (PIL, RGB) and their labels (N,)."""
+    """N pictures (PIL, RGB) and their labels (N,); -1 where a picture has none.
+
+    Attributes:
+        why: of a split without pictures or without labels, the sentence that says so and what to do.
+        key: tells these pictures in this order from any others, for features kept on disk; empty if that is unknown.
+    """
 
     images: Sequence[Image.Image]
     labels: LongTensor
+    why: str = ""
+    key: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -70,7 +83,16 @@ class Split:
         """Only these pictures, in this order; nothing is opened or drawn yet."""
         indices = torch.as_tensor(indices, dtype=torch.long)
         rows = indices.tolist()
-        return Split(Lazy(len(rows), lambda i: self.images[rows[i]]), self.labels[indices])
+        key = self.key and _digest(self.key, rows)
+        return Split(Lazy(len(rows), lambda i: self.images[rows[i]]), self.labels[indices], self.why, key)
+
+
+def _digest(*values) -> str:
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:24]
+
+
+def _no_pictures() -> Split:
+    return Split(Lazy(0, lambda i: None), torch.empty(0, dtype=torch.long), "This world has no such pictures.")
 
 
 @dataclass(frozen=True)
@@ -81,12 +103,14 @@ class World:
         classnames: C names; a label is an index into them.
         train: pictures to adapt with.
         test: pictures of the same kind, others than those.
-        shifts: the same classes in another style, by style.
+        shifts: the same classes in another style, by style; ``labels.unique()`` says which of the classes.
         templates: sentences with ``{}`` for the name.
         base, novel: the two halves of the classes (``base_novel``).
         dictionary: thousands of names for class-agnostic learning, none twice.
         students, teachers: (name, pretrained) pairs, teachers by size; ``student`` and ``teacher`` are the defaults.
         recipe: where training differs from the published recipe, as arguments of ``Recipe``.
+        val: pictures for choosing settings, of the same kind and in neither of the others; may be empty.  Published
+            runs draw min(shots, 4) of a class.
     """
 
     name: str
@@ -103,6 +127,7 @@ class World:
     student: tuple[str, str | None]
     teacher: tuple[str, str | None]
     recipe: dict[str, float] = field(default_factory=dict)
+    val: Split = field(default_factory=_no_pictures)
 
 
 def world_names() -> tuple[str, ...]:
@@ -111,16 +136,75 @@ def world_names() -> tuple[str, ...]:
     return ("emoji", *(f"emoji/{group}" for group in groups), *DATASETS)
 
 
-def load_world(name: str = "emoji", root: str | Path | None = None) -> World:
-    """A world by its name (``world_names()``); ``"emoji"`` is its group of food and drink.
+def load_world(
+    name: str | Path = "emoji",
+    root: str | Path | None = None,
+    dictionary: str | Path | Iterable[str] | None = None,
+) -> World:
+    """A world by its name (``world_names()``), or by the path of a folder of pictures (``folder_world``).
 
     Args:
+        name: ``"emoji"`` is its group of food and drink.
         root: the folder of the real data sets; by default ``$KDPL_DATA``, or else ``~/.cache/kdpl``.
+        dictionary: other names for class-agnostic learning: ``"imagenet21k"``, ``"open_images"``, the path of a file
+            with a name a line, or a list.  None takes the emoji world's own, and ImageNet-21k's for photographs.
     """
-    if name not in world_names():
-        raise ValueError(f"There is no world {name!r}: choose from {', '.join(world_names())}.")
-    kind, _, group = name.partition("/")
-    return _emoji_world(group or DEFAULT_GROUP) if kind == "emoji" else _real_world(name, root)
+    kind, _, group = name.partition("/") if name in world_names() else ("folder", "", "")
+    if kind == "folder" and not (isinstance(name, Path) or name.startswith(("/", ".", "~")) or Path(name).is_dir()):
+        raise ValueError(
+            f"There is no world {name!r}: choose from {', '.join(world_names())}, or give the path of a folder of "
+            "pictures."
+        )
+    if kind == "emoji":
+        world = _emoji_world(group or DEFAULT_GROUP)
+        return (
+            world if dictionary is None else replace(world, dictionary=load_dictionary(dictionary, data_folder(root)))
+        )
+    dictionary = "imagenet21k" if dictionary is None else dictionary
+    if kind == "folder":
+        return folder_world(name, dictionary=dictionary, root=root)
+    return replace(_real_world(name, root), dictionary=load_dictionary(dictionary, data_folder(root)))
+
+
+def folder_world(
+    path: str | Path,
+    classnames: Names | None = None,
+    *,
+    labelled: bool | None = None,
+    templates: Sequence[str] = ("a photo of a {}.",),
+    dictionary: str | Path | Iterable[str] = "imagenet21k",
+    root: str | Path | None = None,
+) -> World:
+    """A folder of one's own pictures as a world; opened when looked at, so that it may be larger than memory.
+
+    * ``path/<class>/…``: labelled; each class is cut into 50 % training, 20 % validation, 30 % test (seeded).
+      With ``path/train/<class>/…`` and ``path/test/<class>/…`` (and ``val``) nothing is cut.
+    * ``path/…`` with ``classnames``: no labels (-1), all for training, all classes are ``base``: for KDPL.
+    * ``path/…`` alone: no names either, C = 0: for class-agnostic KDPL.  Neither of the two can be scored.
+
+    Args:
+        classnames: names of the classes; of a labelled folder one for each subfolder, in the order of their names,
+            or a dict from subfolders to names.  By default the subfolders' own.
+        labelled: whether subfolders are classes; by default, if the pictures lie in subfolders.
+        templates, dictionary, root: as in ``World`` and ``load_world``.
+
+    Raises:
+        FileNotFoundError, ValueError: no such folder, no picture in it, or names that do not fit.
+    """
+    from .vlm import check_names  # vlm comes after data
+
+    folder = Path(path).expanduser().resolve()
+    files = read_folder(folder, classnames, labelled)
+    classes = tuple(check_names(files.classnames)) if files.classnames else ()
+    world = _photo_world(folder.name, files._replace(classnames=classes), tuple(templates), upright=True)
+    world = replace(world, dictionary=load_dictionary(dictionary, data_folder(root)))
+    if (world.train.labels >= 0).all():
+        return world
+    none = f"The pictures of {folder} have no labels: "
+    unscored = none + "nothing can be scored on them; put some into a folder with a subfolder for each class."
+    why = {"train": none + "learn from world.train as it is, with KDPL.", "val": unscored, "test": unscored}
+    parts = {part: replace(getattr(world, part), why=sentence) for part, sentence in why.items()}
+    return replace(world, base=range(len(classes)), novel=range(len(classes), len(classes)), **parts)
 
 
 def base_novel(n_classes: int) -> tuple[range, range]:
@@ -129,10 +213,19 @@ def base_novel(n_classes: int) -> tuple[range, range]:
     return range(half), range(half, n_classes)
 
 
-def of_classes(split: Split, classes: range) -> Split:
-    """The pictures of these classes only, labels renumbered from 0: label k means ``classes[k]``."""
+def of_classes(split: Split, classes: Sequence[int]) -> Split:
+    """The pictures of these classes only, labels renumbered from 0: label k means ``classes[k]``.
+
+    With ``split.labels.unique().tolist()`` a shift that has 200 of 1,000 classes is tested among those 200 names.
+
+    Raises:
+        ValueError: the split has no pictures or no labels; says why.
+    """
+    if split.why:
+        raise ValueError(split.why)
     kept = split.subset([i for i, label in enumerate(split.labels.tolist()) if label in classes])
-    return Split(kept.images, torch.tensor([classes.index(label) for label in kept.labels.tolist()], dtype=torch.long))
+    labels = torch.tensor([classes.index(label) for label in kept.labels.tolist()], dtype=torch.long)
+    return replace(kept, labels=labels)
 
 
 def few_shot(labels: Tensor, shots: int, seed: int) -> LongTensor:
@@ -144,8 +237,35 @@ def few_shot(labels: Tensor, shots: int, seed: int) -> LongTensor:
     if shots < 1:
         raise ValueError(f"shots = {shots}, but a class needs at least one picture.")
     labels, generator = torch.as_tensor(labels), torch.Generator().manual_seed(seed)
+    if len(labels) == 0 or labels.min() < 0:
+        raise ValueError("Shots are drawn class by class, and these pictures have no labels: use random_subset.")
     members = [(labels == label).nonzero().flatten() for label in labels.unique()]
     return torch.cat([m[torch.randperm(len(m), generator=generator)[:shots]] for m in members])
+
+
+def coop_few_shot(train_labels: Tensor, val_labels: Tensor, shots: int, seed: int) -> tuple[LongTensor, LongTensor]:
+    """The few shots that CoOp's and KDPL's published code draws: indices of training and of validation pictures.
+
+    From lists in the order of ``split_zhou_*.json`` these are the very pictures of the papers (Dassl's
+    ``generate_fewshot_dataset``): Python's ``random``, seeded once, samples each class in the order in which labels
+    first appear, training pictures first, then min(shots, 4) for validation; smaller classes are taken whole.
+    ImageNet is the exception: there the published order is that of a file system.
+    """
+    rng = random.Random(seed)
+
+    def sample(labels: Tensor, n: int) -> LongTensor:
+        members = {}
+        for i, label in enumerate(torch.as_tensor(labels).tolist()):
+            members.setdefault(label, []).append(i)
+        drawn = [rng.sample(m, n) if len(m) >= n else m for m in members.values()]
+        return torch.tensor([i for chosen in drawn for i in chosen], dtype=torch.long)
+
+    return sample(train_labels, shots), sample(val_labels, min(shots, 4))
+
+
+def random_subset(n: int, size: int, seed: int) -> LongTensor:
+    """Indices of ``size`` of n pictures, or of all where there are fewer, without a look at any label."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:size]
 
 
 def random_crops(images: Sequence, views: int, seed: int, scale: tuple[float, float] = (0.08, 1.0)) -> Sequence:
@@ -181,14 +301,16 @@ class Drawings:
     def __init__(self, style: str, concepts: Tensor, seed: int):
         self.style, self.concepts, self.views = style, concepts, emoji.sample_views(len(concepts), seed)
         self.chunks: dict[int, np.ndarray] = {}
+        self.rendering = threading.Lock()  # pictures are opened in several threads, each chunk drawn by one
 
     def __getitem__(self, i: int) -> Image.Image:
         chunk, row = divmod(i, self.CHUNK)
-        if chunk not in self.chunks:
-            rows = slice(chunk * self.CHUNK, (chunk + 1) * self.CHUNK)
-            sprites = emoji.sprites(self.style)[self.concepts[rows]].float() / 255
-            pictures = emoji.render(sprites, self.views[rows])  # (n, 3, 64, 64)
-            self.chunks[chunk] = (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        with self.rendering:
+            if chunk not in self.chunks:
+                rows = slice(chunk * self.CHUNK, (chunk + 1) * self.CHUNK)
+                sprites = emoji.sprites(self.style)[self.concepts[rows]].float() / 255
+                pictures = emoji.render(sprites, self.views[rows])  # (n, 3, 64, 64)
+                self.chunks[chunk] = (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
         return Image.fromarray(self.chunks[chunk][row])
 
 
@@ -197,7 +319,8 @@ def _emoji_split(group: str, part: str, styles: Sequence[str], concepts: Tensor,
     size = views * len(concepts)
     drawings = [Drawings(s, concepts.repeat(views), zlib.crc32(f"{group}/{part}/{s}".encode())) for s in styles]
     labels = torch.arange(len(concepts)).repeat(views * len(styles))
-    return Split(Lazy(size * len(styles), lambda i: drawings[i // size][i % size]), labels)
+    key = _digest("emoji", group, part, styles, concepts.tolist(), views)
+    return Split(Lazy(size * len(styles), lambda i: drawings[i // size][i % size]), labels, key=key)
 
 
 def _emoji_world(group: str) -> World:
@@ -228,25 +351,52 @@ def _emoji_world(group: str) -> World:
 
 
 def _real_world(name: str, root: str | Path | None) -> World:
-    files = read_dataset(name, root)
+    data, files = DATASETS[name], read_dataset(name, root)
+    world = _photo_world(name, files, (data.template,))
+    there = [shift for shift in data.shifts if is_there(shift, root)]
+    return replace(world, shifts={shift: _shift(read_dataset(shift, root), files.classnames) for shift in there})
+
+
+def _shift(files: Files, classnames: Sequence[str]) -> Split:
+    """The test pictures of another set, labelled by these class names; of other classes, none."""
+    label = {name: y for y, name in enumerate(classnames)}
+    known = [label.get(name) for name in files.classnames]
+    return _photos([(photo, known[y]) for photo, y in files.test if known[y] is not None])
+
+
+def _photo_world(name: str, files: Files, templates: tuple[str, ...], upright: bool = False) -> World:
+    """A world of photographs with the usual models, without shifts and dictionary."""
     base, novel = base_novel(len(files.classnames))
+    why = "{} has no {} pictures: learn from another world with these classes, or test on another one."
+    train, val, test = (
+        _photos(pairs, upright, why="" if pairs else why.format(name, part))
+        for part, pairs in (("training", files.train), ("validation", files.val), ("test", files.test))
+    )
     return World(
         name=name,
         classnames=tuple(files.classnames),
-        train=_photos(files.train),
-        test=_photos(files.test),
+        train=train,
+        test=test,
         shifts={},
-        templates=(DATASETS[name].template,),
+        templates=templates,
         base=base,
         novel=novel,
-        dictionary=imagenet21k_names(),
+        dictionary=(),
         students=STUDENTS,
         teachers=TEACHERS,
         student=STUDENTS[0],
         teacher=TEACHERS[1],
+        val=val,
     )
 
 
-def _photos(pairs: Sequence[tuple[Path, int]]) -> Split:
+def _photos(pairs: Labelled, upright: bool = False, why: str = "") -> Split:
     labels = torch.tensor([label for _, label in pairs], dtype=torch.long)
-    return Split(Lazy(len(pairs), lambda i: open_photo(pairs[i][0])), labels)
+    return Split(Lazy(len(pairs), lambda i: open_photo(pairs[i][0], upright)), labels, why, _key(pairs))
+
+
+def _key(pairs: Labelled) -> str:
+    """By name, size and date of every file (of very many by name alone): a picture that is replaced is another one."""
+    files = {photo.file if isinstance(photo, ArrayPicture) else str(photo) for photo, _ in pairs[:50_000]}
+    stats = {file: (os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files if os.path.exists(file)}
+    return _digest("photos", [str(photo) for photo, _ in pairs], sorted(stats.items()))

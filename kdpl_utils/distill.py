@@ -5,6 +5,9 @@ KDPL: Improving Zero-shot Generalization of Learned Prompts via Unsupervised Kno
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import LongTensor, Tensor
 
@@ -61,3 +64,18 @@ def select_classes(teacher_logits: Tensor, k: int) -> LongTensor:
     if not 1 <= k <= teacher_logits.shape[1]:
         raise ValueError(f"k must lie between 1 and the {teacher_logits.shape[1]} classes to choose from, not {k}.")
     return _log_softmax(teacher_logits).exp().mean(0).topk(k).indices
+
+
+def mix_teachers(teacher_logits: Sequence[Tensor]) -> Tensor:
+    """Several teachers as one: log of the mean of their probabilities, (B, C) each → (B, C), to be used as logits.
+
+    Each teacher's scale or temperature is already in its logits.
+
+    >>> sure, unsure = torch.tensor([[20.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+    >>> [round(p, 2) for p in mix_teachers([sure, unsure]).softmax(-1)[0].tolist()]
+    [0.75, 0.25]
+    """
+    if not teacher_logits:
+        raise ValueError("A mixture needs the logits of at least one teacher.")
+    logs = torch.stack([_log_softmax(z) for z in teacher_logits])
+    return logs.logsumexp(0) - math.log(len(logs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -80,6 +81,46 @@ def top1_agreement(a: Tensor, b: Tensor) -> float:
     if a.shape != b.shape:
         raise ValueError(f"Two models agree only over the same images and classes, not {a.shape} and {b.shape}.")
     return _hits(_scores(a), b.argmax(-1)).double().mean().item()
+
+
+def kl_bits(teacher_logits: Tensor, student_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(t‖s) of each image in bits, both logits divided by ``temperature``; (N, C), (N, C) → (N,).
+
+    >>> kl_bits(torch.tensor([[0.0, -torch.inf]]), torch.zeros(1, 2)).item()  # certain against undecided
+    1.0
+    """
+    if teacher_logits.shape != student_logits.shape:
+        raise ValueError(
+            f"KL needs the same images and classes, not {teacher_logits.shape} and {student_logits.shape}."
+        )
+    if temperature <= 0:
+        raise ValueError(f"A temperature must be above 0, not {temperature}.")
+    t, s = ((_scores(x).float() / temperature).log_softmax(-1) for x in (teacher_logits, student_logits))
+    return (torch.special.xlogy(t.exp(), t.exp()) - t.exp() * s.clamp(min=-1e30)).sum(-1) / math.log(2)
+
+
+def perturb(logits: Tensor, temperature: float = 1.0, noise: float = 0.0, seed: int = 0) -> Tensor:
+    """A teacher made less certain (temperature > 1) or less right: (logits + noise · σ · ε)/T; (N, C) → (N, C).
+
+    ε is standard normal of ``seed``, σ the logits' standard deviation.  The temperature changes no top answer.
+    """
+    if temperature <= 0 or noise < 0:
+        raise ValueError(f"temperature must be above 0 and noise at least 0, not {temperature} and {noise}.")
+    scores = _scores(logits)
+    if noise:
+        epsilon = torch.randn(scores.shape, generator=torch.Generator().manual_seed(seed)).to(scores)
+        scores = scores + noise * scores.std() * epsilon
+    return scores / temperature
+
+
+def pareto_front(cost: Sequence[float], gain: Sequence[float]) -> list[bool]:
+    """Which entries are beaten by none: nothing costs at most as much and gains at least as much, with one better.
+
+    >>> pareto_front([1, 2, 3], [5, 4, 6])
+    [True, False, True]
+    """
+    pairs = list(zip(cost, gain))
+    return [not any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in pairs) for cost, gain in pairs]
 
 
 def selection_recall(selected: Tensor, true: Tensor) -> float:

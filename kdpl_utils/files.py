@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -41,10 +43,21 @@ def data_file(name: str) -> Path:
     return _checked(data_root(), name)
 
 
+def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
+    """Let ``write`` make the file under another name and give it its own when it is complete: never half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
 def write_checksums(folder: Path) -> None:
     """Record the SHA-256 of every file under ``folder`` (used by the scripts that make the data)."""
     names = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "checksums.json" and p.suffix != ".part")
     sums = {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in names}
-    part = folder / "checksums.json.part"
-    part.write_text(json.dumps(sums, indent=1) + "\n")
-    part.replace(folder / "checksums.json")
+    write_whole(folder / "checksums.json", lambda part: part.write_text(json.dumps(sums, indent=1) + "\n"))

@@ -2,13 +2,89 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from .vlm import VLM, check_names, encode_prompts, has_causal_text, text_tower, token_ids
+from .text import Prompt, encode_forest, encode_prompts, plant, shares_beginnings, text_tower
+from .vlm import VLM, as_prompt, check_names, has_clip_tokens, token_ids, unit
+
+REMEMBERED = 8  # lists of names whose trees are kept; class-agnostic learning brings a new list in every step
+
+
+class PromptTexts:
+    """Class names → prompts of ``n_ctx`` learned vectors and the name → unit text features.
+
+    Args:
+        template: what stands behind the vectors, ``{}`` for the name; with position ``"end"`` only.
+        position: ``"end"`` (ctx name.), ``"middle"`` (half ctx, name, half ctx.) or ``"front"`` (name ctx.).
+
+    Raises:
+        ValueError: the model's tokens are not CLIP's.
+    """
+
+    def __init__(self, vlm: VLM, n_ctx: int, position: str = "end", template: str = "{}."):
+        if not has_clip_tokens(vlm):
+            raise ValueError(
+                f"The tokenizer of {vlm.name} is not CLIP's, so no context can be learned for it: "
+                "use it as a teacher, or choose a CLIP such as ViT-B-32-quickgelu as the student."
+            )
+        if position not in ("end", "middle", "front"):
+            raise ValueError(f"position is {position!r}: choose 'end', 'middle' or 'front'.")
+        self.vlm, self.n_ctx, self.position, self.template = vlm, n_ctx, position, template
+        self.shares = shares_beginnings(vlm.model)
+        self._words: dict[str, tuple[list[int], list[int]]] = {}
+        self._forests: OrderedDict = OrderedDict()
+
+    def encode(
+        self, names: Sequence[str], ctx: Tensor, deep: Sequence[Tensor] = (), copies: Sequence[int] | None = None
+    ) -> Tensor:
+        """(C, D) unit text features.
+
+        Args:
+            ctx: (n_ctx, d), or (copies, n_ctx, d) when prompts differ in their vectors.
+            deep: tensors (n_ctx, d) that replace the vectors' states before layers 1, 2, …
+            copies: which of those contexts each name is behind; ``names`` may then repeat.
+        """
+        names = check_names(names) if copies is None else names
+        model, ctx = self.vlm.model, ctx.reshape(-1, ctx.shape[-1])
+        if not self.shares:
+            return unit(encode_prompts(model, self.prompts(names, copies), ctx, deep))
+        key = tuple(names), None if copies is None else tuple(copies)
+        if key not in self._forests:
+            self._forests[key] = plant(model, self.prompts(names, copies))
+            if len(self._forests) > REMEMBERED:
+                self._forests.popitem(last=False)
+        return unit(encode_forest(model, self._forests[key], ctx, deep))
+
+    def prompts(self, names: Sequence[str], copies: Sequence[int] | None = None) -> list[Prompt]:
+        """The prompts as symbols: token ids, and ``~k`` for vector k (of all contexts, counted through)."""
+        n, rows = self.n_ctx, []
+        for name, copy in zip(names, copies or [0] * len(names)):
+            vectors = [~k for k in range(copy * n, (copy + 1) * n)]
+            first, named, stop = self._around(name)
+            rows.append(as_prompt(self.vlm, [*vectors[:first], *named, *vectors[first:], *stop]))
+        return rows
+
+    def _around(self, name: str) -> tuple[int, list[int], list[int]]:
+        """How many vectors stand before the name, the name's tokens, and those that end the sentence."""
+        if name in self._words:
+            return self._words[name]
+        vlm, word = self.vlm, name.replace("_", " ")
+        if self.position == "end":  # the name with its full stop, as in "a photo of a {}.": "OK!." has one token "!."
+            first, named, stop = self.n_ctx, token_ids(vlm, self.template.format(word)), []
+        else:
+            first, named, stop = self.n_ctx // 2, token_ids(vlm, word), token_ids(vlm, ".")
+            first = first if self.position == "middle" else 0
+        length = len(named) + len(stop) + self.n_ctx + 2
+        if length > vlm.tokenizer.context_length:
+            raise ValueError(
+                f"The class name {name!r} and {self.n_ctx} context vectors are {length} tokens, and {vlm.name} reads "
+                f"at most {vlm.tokenizer.context_length}: shorten the name or the context."
+            )
+        return self._words.setdefault(name, (first, named, stop))
 
 
 class PromptLearner(nn.Module):
@@ -18,7 +94,7 @@ class PromptLearner(nn.Module):
     list: learn it with base names, apply it to novel ones, or hand it another selection of a dictionary each batch.
 
     Args:
-        vlm: the frozen student; its text tower must be causal and read at the end token, as CLIP's is.
+        vlm: the frozen student; its tokens must be CLIP's.
         ctx_init: words whose token embeddings the context starts from.
         n_ctx: start from N(0, 0.02²) instead, with that many vectors.
         classnames: give each of these classes a context of its own (CoOp's CSC); ``forward`` then takes only them.
@@ -39,82 +115,47 @@ class PromptLearner(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        if not has_causal_text(vlm.model) or not hasattr(vlm.tokenizer, "encode"):
-            raise ValueError(
-                f"{vlm.name} has no causal text tower read at the end token, so no context can be learned for it: "
-                "use it as a teacher, or choose a CLIP such as ViT-B-32-quickgelu as the student."
-            )
-        if position not in ("end", "middle", "front"):
-            raise ValueError(f"position is {position!r}: choose 'end', 'middle' or 'front'.")
-        self.vlm, self.position = vlm, position
         self.own = {name: i for i, name in enumerate(check_names(classnames))} if classnames is not None else None
-        embedding = text_tower(vlm.model).token_embedding
+        contexts = 1 if self.own is None else len(self.own)
         if n_ctx is None:
-            ids = token_ids(vlm, ctx_init)
-            if not ids:
-                raise ValueError("ctx_init has no words: give some, or n_ctx for a random start.")
-            ctx = embedding(torch.tensor(ids, device=vlm.device)).detach().clone().float()
+            ctx = word_vectors(vlm, ctx_init).repeat(contexts, 1, 1)
         else:
-            if n_ctx < 1:
-                raise ValueError(f"n_ctx is {n_ctx}: a context has at least one vector.")
-            g = torch.Generator().manual_seed(seed)
-            ctx = 0.02 * torch.randn(n_ctx, embedding.embedding_dim, generator=g)
-        self.ctx = nn.Parameter((ctx if self.own is None else ctx.repeat(len(self.own), 1, 1)).to(vlm.device))
-        self._rows: dict[str, tuple[list[int], list[int]]] = {}
+            ctx = random_vectors(vlm, contexts * n_ctx, seed).unflatten(0, (contexts, n_ctx))
+        self.texts = PromptTexts(vlm, ctx.shape[1], position)
+        self.ctx = nn.Parameter(ctx[0].clone() if self.own is None else ctx)
 
     def forward(self, classnames: Sequence[str]) -> Tensor:
         """(C, D) unit text features of ``classnames`` behind the context."""
-        names = check_names(classnames)
-        ids, places, eot = self._layout(names)
-        prompts = splice_context(text_tower(self.vlm.model).token_embedding(ids), self._context(names), places)
-        return F.normalize(encode_prompts(self.vlm.model, prompts, eot).float(), dim=-1)
-
-    def _context(self, names: list[str]) -> Tensor:
         if self.own is None:
-            return self.ctx
+            return self.texts.encode(classnames, self.ctx)
+        names = check_names(classnames)
         if strange := [n for n in names if n not in self.own]:
             raise ValueError(
                 f"{strange[0]!r} has no context of its own: class-specific contexts know only their classes."
             )
-        return self.ctx[[self.own[n] for n in names]]
-
-    def _layout(self, names: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """Token ids (C, L) with zeros where the context goes, the context's places (C, n_ctx), end positions (C,)."""
-        rows = [self._row(name) for name in names]
-        length = max(len(ids) for ids, _ in rows)
-        device = self.ctx.device
-        ids = torch.tensor([ids + [0] * (length - len(ids)) for ids, _ in rows], device=device)
-        eot = torch.tensor([len(ids) - 1 for ids, _ in rows], device=device)
-        return ids, torch.tensor([places for _, places in rows], device=device), eot
-
-    def _row(self, name: str) -> tuple[list[int], list[int]]:
-        """One name's token ids, zeros where the context goes, and the places of the context."""
-        if name in self._rows:
-            return self._rows[name]
-        vlm, n, word = self.vlm, self.ctx.shape[-2], name.replace("_", " ")
-        if self.position == "end":  # the name with its full stop, as in "a photo of a {}.": "OK!." has one token "!."
-            first, named, stop = n, token_ids(vlm, f"{word}."), []
-        else:
-            first, named, stop = (n // 2 if self.position == "middle" else 0), token_ids(vlm, word), token_ids(vlm, ".")
-        body = [0] * first + named + [0] * (n - first) + stop
-        ids = [vlm.tokenizer.sot_token_id, *body, vlm.tokenizer.eot_token_id]
-        if len(ids) > vlm.tokenizer.context_length:
-            raise ValueError(
-                f"The class name {name!r} and {n} context vectors are {len(ids)} tokens, and {vlm.name} reads at most "
-                f"{vlm.tokenizer.context_length}: shorten the name or the context."
-            )
-        places = [*range(1, 1 + first), *range(1 + first + len(named), 1 + n + len(named))]
-        return self._rows.setdefault(name, (ids, places))
+        return self.texts.encode(names, self.ctx, copies=[self.own[n] for n in names])
 
 
-def splice_context(token_embeddings: Tensor, ctx: Tensor, places: Tensor | None = None) -> Tensor:
-    """(C, L, d): the token embeddings with ``ctx``, (n, d) or (C, n, d), in places (C, n), by default after SOT."""
-    n_classes, _, width = token_embeddings.shape
-    n = ctx.shape[-2]
-    if places is None:
-        places = torch.arange(1, 1 + n, device=ctx.device).expand(n_classes, n)
-    index = places[:, :, None].expand(-1, -1, width)
-    return token_embeddings.scatter(1, index, ctx.expand(n_classes, n, width).to(token_embeddings.dtype))
+def word_vectors(vlm: VLM, words: str) -> Tensor:
+    """(n, d) token embeddings of some words, as a start for context vectors."""
+    ids = token_ids(vlm, words) if has_clip_tokens(vlm) else []
+    if has_clip_tokens(vlm) and not ids:
+        raise ValueError("ctx_init has no words: give some, or n_ctx for a random start.")
+    table = text_tower(vlm.model).token_embedding.weight
+    return _at_least_float32(table[torch.tensor(ids, dtype=torch.long, device=table.device)].detach().clone())
+
+
+def random_vectors(vlm: VLM, n: int, seed: int, width: int | None = None) -> Tensor:
+    """(n, d) from N(0, 0.02²), d the text tower's width unless ``width`` says otherwise; the same on every device."""
+    if n < 1:
+        raise ValueError(f"n_ctx is {n}: a context has at least one vector.")
+    table = text_tower(vlm.model).token_embedding.weight
+    draw = 0.02 * torch.randn(n, width or table.shape[1], generator=torch.Generator().manual_seed(seed))
+    return _at_least_float32(draw.to(table))
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))  # half precision rounds small steps away
 
 
 def nearest_words(vlm: VLM, ctx: Tensor, k: int = 5) -> list[list[str]]:

@@ -9,49 +9,73 @@ from statistics import mean, stdev
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .data import Split, World, few_shot, of_classes
+from .distill import select_classes, symmetric_kl
 from .evaluate import accuracy, expected_calibration_error, harmonic_mean, paired_bootstrap
 from .files import data_root
+from .learners import Learner
 from .prompts import PromptLearner
 from .train import History, Recipe, fit
-from .vlm import VLM, encode_images, logits
+from .vlm import VLM, Pixels, encode_images, logits
 
 COLUMNS = ("base", "novel", "H", "base shifted", "novel shifted", "ECE")
 
 
 @dataclass(frozen=True)
-class Features:
-    """One model's unit image features of a world, with the labels beside them; nothing is encoded twice.
+class Tests:
+    """The test pictures of a world as inputs of a learner, with the labels beside them.
 
     Attributes:
-        base, novel: (features (N, D), labels (N,) from 0) of the in-domain test pictures of that half.
+        base, novel: (inputs, labels (N,) from 0) of the in-domain test pictures of that half; inputs are unit image
+            features (N, D), or ``Pixels`` for learners that change the image tower.
         shifts: for each shift the same two pairs.
     """
 
-    base: tuple[Tensor, Tensor]
-    novel: tuple[Tensor, Tensor]
-    shifts: dict[str, tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]
+    base: tuple[Tensor | Pixels, Tensor]
+    novel: tuple[Tensor | Pixels, Tensor]
+    shifts: dict[str, tuple[tuple[Tensor | Pixels, Tensor], tuple[Tensor | Pixels, Tensor]]]
 
 
-def test_features(vlm: VLM, world: World) -> Features:
+def test_features(vlm: VLM, world: World) -> Tests:
     """Encode every test picture of a world, once."""
+    return _tests(world, vlm, lambda images: encode_images(vlm, images))
 
+
+def test_pixels(vlm: VLM, world: World, keep: bool = False) -> Tests:
+    """Every test picture of a world as ``Pixels``; ``keep`` them preprocessed where many learners look at them."""
+    return _tests(world, vlm, lambda images: Pixels(vlm, images, keep))
+
+
+def _tests(world: World, vlm: VLM, inputs: Callable[[Sequence], Tensor | Pixels]) -> Tests:
     def halves(split: Split):
-        return tuple(_encoded(vlm, of_classes(split, part)) for part in (world.base, world.novel))
+        parts = (of_classes(split, half) for half in (world.base, world.novel))
+        return tuple((inputs(part.images), part.labels.to(vlm.device)) for part in parts)
 
     base, novel = halves(world.test)
-    return Features(base, novel, {name: halves(split) for name, split in world.shifts.items()})
+    return Tests(base, novel, {name: halves(split) for name, split in world.shifts.items()})
 
 
-def _encoded(vlm: VLM, split: Split) -> tuple[Tensor, Tensor]:
-    features = encode_images(vlm, split.images)
-    return features, split.labels.to(features.device)
+def scores(
+    tests: Tests, world: World, encode: Callable[[Sequence[str]], Tensor], scale: Tensor | float
+) -> dict[str, float]:
+    """``classifier_scores`` of text features behind cached image features.
+
+    Args:
+        encode: names → (C, D) unit text features; ``PromptLearner``, or ``encode_names`` with its model.
+    """
+
+    def classifier(names: Sequence[str]) -> Callable[[Tensor], Tensor]:
+        text = encode(names)
+        return lambda features: logits(features, text, scale)
+
+    return classifier_scores(tests, world, classifier)
 
 
 @torch.no_grad()
-def scores(
-    features: Features, world: World, encode: Callable[[Sequence[str]], Tensor], scale: Tensor | float
+def classifier_scores(
+    tests: Tests, world: World, classifier: Callable[[Sequence[str]], Callable[[Tensor], Tensor]]
 ) -> dict[str, float]:
     """One row of the results table, per cent.
 
@@ -60,19 +84,20 @@ def scores(
     the halves, in domain.
 
     Args:
-        encode: names → (C, D) unit text features; ``PromptLearner``, or ``encode_names`` with its model.
+        classifier: names → (images → logits), as ``Learner.classifier``; each half's names are encoded once.
     """
-    text = [encode([world.classnames[i] for i in half]) for half in (world.base, world.novel)]
+    classify = [classifier([world.classnames[i] for i in half]) for half in (world.base, world.novel)]
 
-    def top1(pair, half: int) -> float:
-        return 100 * accuracy(logits(pair[0], text[half], scale), pair[1])
+    def of(pair, half: int) -> Tensor:
+        inputs = pair[0]
+        return torch.cat([classify[half](inputs[i : i + 256]) for i in range(0, len(inputs), 256)])
 
-    base, novel = top1(features.base, 0), top1(features.novel, 1)
-    ece = [
-        expected_calibration_error(logits(pair[0], t, scale).softmax(dim=-1), pair[1])
-        for pair, t in zip((features.base, features.novel), text, strict=True)
+    in_domain = [(of(pair, half), pair[1]) for half, pair in enumerate((tests.base, tests.novel))]
+    base, novel = (100 * accuracy(z, labels) for z, labels in in_domain)
+    ece = [expected_calibration_error(z.softmax(dim=-1), labels) for z, labels in in_domain]
+    shifted = [
+        [100 * accuracy(of(pair, half), pair[1]) for half, pair in enumerate(pairs)] for pairs in tests.shifts.values()
     ]
-    shifted = [[top1(pair, half) for half, pair in enumerate(pairs)] for pairs in features.shifts.values()]
     row = (base, novel, harmonic_mean(base, novel), *(mean(column) for column in zip(*shifted, strict=True)))
     row += (float("nan"),) * (5 - len(row))  # a world without shifts has nothing to say there
     return dict(zip(COLUMNS, (*row, 100 * mean(ece)), strict=True))
@@ -107,6 +132,69 @@ def learn(
         prompt, lambda b: loss(prompt, chosen[b]), len(chosen), replace(recipe, seed=seed), watch, progress=False
     )
     return prompt, history
+
+
+# What supervises: batch indices (B,) → the class names of the step, and logits (B, C) → the loss.
+Task = Callable[[Tensor], tuple[Sequence[str], Callable[[Tensor], Tensor]]]
+
+
+def from_labels(labels: Tensor, classnames: Sequence[str]) -> Task:
+    """Supervised: the cross-entropy of the labels (N,)."""
+    return lambda batch: (classnames, lambda z: F.cross_entropy(z, labels[batch]))
+
+
+def from_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Task:
+    """KDPL: the teacher's logits (N, C) for the same names, no labels (section 3.2)."""
+    return lambda batch: (classnames, lambda z: symmetric_kl(teacher_logits[batch], z))
+
+
+def from_dictionary(teacher_logits: Tensor, dictionary: Sequence[str], k: int) -> Task:
+    """Class-agnostic KDPL: of the teacher's logits (N, dictionary), the k names most probable in the batch."""
+
+    def task(batch: Tensor) -> tuple[list[str], Callable[[Tensor], Tensor]]:
+        target = teacher_logits[batch]
+        chosen = select_classes(target, k)
+        return [dictionary[i] for i in chosen.tolist()], lambda z: symmetric_kl(target[:, chosen], z)
+
+    return task
+
+
+def from_both(labels: Tensor, known: Tensor, teacher_logits: Tensor, classnames: Sequence[str]) -> Task:
+    """KDPL on all pictures plus the cross-entropy of those whose label is known, ``known`` (N,) of booleans."""
+
+    def task(batch: Tensor) -> tuple[Sequence[str], Callable[[Tensor], Tensor]]:
+        has = known[batch].to(labels.device)
+
+        def loss(z: Tensor) -> Tensor:
+            distilled = symmetric_kl(teacher_logits[batch], z)
+            return distilled + F.cross_entropy(z[has], labels[batch][has]) if has.any() else distilled
+
+        return classnames, loss
+
+    return task
+
+
+def adapt(
+    learner: Learner,
+    images: Tensor | Pixels,
+    task: Task,
+    labels: Tensor,
+    seed: int,
+    recipe: Recipe | None = None,
+    shots: int = 16,
+) -> History:
+    """One run of any learner under any supervision: ``shots`` pictures a class drawn by ``seed``.
+
+    Args:
+        images: training pictures, as ``Pixels`` or, for CoOp and CoCoOp, as unit features (N, D).
+        labels: (N,) used here to draw the same number from each class, as the paper does.
+        recipe: by default the learner's own, the published one.
+    """
+    chosen = few_shot(labels, shots, seed)
+    recipe = replace(recipe or learner.recipe, seed=seed)
+    return fit(
+        learner, lambda b: learner.loss(images[chosen[b]], *task(chosen[b])), len(chosen), recipe, progress=False
+    )
 
 
 def claim(what: str, before: Sequence[float] | float, after: Sequence[float]) -> str:

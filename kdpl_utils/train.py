@@ -24,8 +24,11 @@ class Recipe:
     warmup_epochs: int = 1
     warmup_lr: float = 1e-5
     seed: int = 0
+    average: tuple[float, float] | None = None  # (mean, sd) in epochs: end at the Gaussian average of all epochs' ends
 
     def __post_init__(self):
+        if self.average is not None and self.average[1] <= 0:
+            raise ValueError(f"average is (mean, standard deviation) in epochs, the latter above 0: {self.average}.")
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"A recipe needs epochs and batch_size of at least 1: {self}.")
 
@@ -52,6 +55,17 @@ def learning_rate(recipe: Recipe, epoch: int) -> float:
     return recipe.warmup_lr if late < 0 else recipe.lr * (1 + math.cos(math.pi * late / recipe.epochs)) / 2
 
 
+def averaging_weights(recipe: Recipe) -> Tensor:
+    """(E,) weight of the end of each epoch 1…E, N(epoch; mean, sd²) scaled to sum 1 (PromptSRC, section 3.3).
+
+    >>> averaging_weights(Recipe(epochs=20, average=(15, 1)))[12:17].numpy().round(3).tolist()  # epochs 13 to 17
+    [0.054, 0.242, 0.399, 0.242, 0.054]
+    """
+    mean, sd = recipe.average
+    epochs = torch.arange(1, recipe.epochs + 1, dtype=torch.float64)
+    return (-((epochs - mean) ** 2) / (2 * sd**2)).softmax(0)
+
+
 def _step(optimizer: torch.optim.SGD, params: list[Tensor], value: Tensor, step: int) -> float:
     """One update, or an error and no update."""
     if value.numel() != 1:
@@ -74,6 +88,7 @@ def _step(optimizer: torch.optim.SGD, params: list[Tensor], value: Tensor, step:
     )
 
 
+@torch.enable_grad()  # also when called where gradients are off, as in the middle of an evaluation
 def fit(
     learner: nn.Module,
     loss: Callable[[LongTensor], Tensor],
@@ -85,7 +100,8 @@ def fit(
     """SGD on the parameters of ``learner`` that require a gradient, over shuffled batches of ``range(n_images)``.
 
     ``loss`` maps batch indices (B,) to a scalar; ``on_epoch`` maps the epoch just finished to metrics. An incomplete
-    last batch is dropped. Modes are left alone: the BatchNorm of a frozen ResNet has to stay in eval.
+    last batch is dropped. With ``recipe.average`` the parameters end at their average over the epochs. Modes are left
+    alone: the BatchNorm of a frozen ResNet has to stay in eval.
     """
     params = [p for p in learner.parameters() if p.requires_grad]
     if not params:
@@ -95,6 +111,8 @@ def fit(
     optimizer = torch.optim.SGD(params, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
     shuffle = torch.Generator().manual_seed(recipe.seed)  # our own: no other random number moves the order
     history, steps = History(), max(1, n_images // recipe.batch_size)
+    weights = averaging_weights(recipe).tolist() if recipe.average else []
+    averages = [torch.zeros_like(p) for p in params] if weights else []
     with tqdm(total=recipe.epochs * steps, disable=not progress, unit="step") as bar:
         for epoch in range(recipe.epochs):
             start = time.perf_counter()
@@ -107,7 +125,12 @@ def fit(
                 bar.update()
             history.seconds += time.perf_counter() - start
             with torch.no_grad():
+                for average, p in zip(averages, params):
+                    average.add_(p, alpha=weights[epoch])
                 for name, value in (on_epoch(epoch) if on_epoch else {}).items():
                     history.metrics.setdefault(name, []).append(float(value))
+    with torch.no_grad():
+        for average, p in zip(averages, params):
+            p.copy_(average)
     optimizer.zero_grad()
     return history

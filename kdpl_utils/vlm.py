@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Callable, Sequence
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .files import data_file, data_root
+from .text import encode_prompts
 
 
 @dataclass(frozen=True)
@@ -24,13 +28,14 @@ class VLM:
         model: an open_clip ``CLIP`` or ``CustomTextCLIP``.
         preprocess: PIL picture → (3, H, W), this model's own size, mean and standard deviation.
         tokenizer: list of strings → token ids (N, L).
-        name: what ``load_vlm`` was asked for.
+        name, pretrained: what ``load_vlm`` was asked for; of a file of weights, its name without the folder.
     """
 
     model: nn.Module
     preprocess: Callable
     tokenizer: Callable
     name: str
+    pretrained: str | None = None
 
     @property
     def scale(self) -> Tensor:
@@ -40,6 +45,11 @@ class VLM:
     @property
     def device(self) -> torch.device:
         return self.model.logit_scale.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the image tower computes in; features and everything learned are float32 or better."""
+        return next(p.dtype for p in self.model.visual.parameters() if p.ndim == 4)  # of its first convolution
 
 
 def shipped_models() -> tuple[str, ...]:
@@ -55,13 +65,20 @@ def _register_shipped() -> None:
         open_clip.add_model_config(data_file(f"models/{name}.json"))
 
 
-def load_vlm(name: str = "emoji-student-rn", pretrained: str | None = None, device: str | None = None) -> VLM:
+def load_vlm(
+    name: str = "emoji-student-rn",
+    pretrained: str | None = None,
+    device: str | None = None,
+    precision: str = "fp32",
+) -> VLM:
     """A frozen CLIP by its open_clip name.
 
     Args:
         name: one of ``shipped_models()``, any of ``open_clip.list_models()``, or ``local-dir:/folder``.
         pretrained: a tag of ``open_clip.list_pretrained()`` or a weights file; not needed for shipped models.
         device: ``"cuda"``, ``"mps"``, ``"cpu"``; None takes the first of these that there is.
+        precision: of the frozen weights, ``"fp32"``, or ``"bf16"`` or ``"fp16"`` for a GPU; what is learned, features
+            and losses stay float32.
 
     Raises:
         ValueError: no such model or tag, weights of another model, or QuickGELU in only one of name and weights.
@@ -69,6 +86,8 @@ def load_vlm(name: str = "emoji-student-rn", pretrained: str | None = None, devi
     """
     import open_clip  # two seconds: imported where first needed
 
+    if precision not in ("fp32", "bf16", "fp16"):
+        raise ValueError(f"precision is {precision!r}: choose 'fp32', 'bf16' or 'fp16'.")
     _register_shipped()
     shipped = name in shipped_models()
     if not shipped:
@@ -76,13 +95,15 @@ def load_vlm(name: str = "emoji-student-rn", pretrained: str | None = None, devi
     weights = str(data_file(f"models/{name}.safetensors")) if shipped and pretrained is None else pretrained
     device = device or default_device()
     try:
-        model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=weights, device=device)
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            name, pretrained=weights, device=device, precision=precision
+        )
     except (OSError, RuntimeError, ValueError, KeyError, AssertionError) as error:  # the last: sizes that differ
         raise _loading_error(name, weights, error) from error
     extra = {"bpe_path": str(data_file("bpe.txt.gz"))} if shipped else {}
     tokenizer = open_clip.get_tokenizer(name, **extra)
     model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # convolutions run a third faster
-    return VLM(model, preprocess, tokenizer, name)
+    return VLM(model, preprocess, tokenizer, name, pretrained and Path(pretrained).name)
 
 
 def default_device() -> str:
@@ -146,36 +167,84 @@ def encode_images(vlm: VLM, images: Sequence, batch_size: int = 64) -> Tensor:
     if len(images) == 0:
         raise ValueError("There are no images to encode.")
     features = []
-    starts = range(0, len(images), batch_size)
-    for start in tqdm(starts, desc=vlm.name, unit="batch", leave=False, disable=len(starts) < 100):
-        batch = [vlm.preprocess(images[i]) for i in range(start, min(start + batch_size, len(images)))]
+    batches = _read_ahead(vlm, images, batch_size)
+    n = math.ceil(len(images) / batch_size)
+    for pixels in tqdm(batches, desc=vlm.name, unit="batch", total=n, leave=False, disable=n < 100):
         with torch.no_grad():
-            features.append(F.normalize(vlm.model.encode_image(torch.stack(batch).to(vlm.device)).float(), dim=-1))
+            features.append(unit(vlm.model.encode_image(pixels)))
     return torch.cat(features)
+
+
+def _read_ahead(vlm: VLM, images: Sequence, batch_size: int) -> Iterator[Tensor]:
+    """Batches of preprocessed pictures on the model's device; the next one is opened while this one is computed."""
+    starts = range(0, len(images), batch_size)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+
+        def opened(start: int) -> list[Future]:
+            rows = range(start, min(start + batch_size, len(images)))
+            return [pool.submit(lambda i: vlm.preprocess(images[i]), i) for i in rows]
+
+        ahead = opened(0)
+        for start in starts:
+            now, ahead = ahead, opened(start + batch_size)
+            yield _on_device(vlm, [future.result() for future in now])
+
+
+def _on_device(vlm: VLM, pixels: list[Tensor]) -> Tensor:
+    return torch.stack(pixels).to(vlm.device, vlm.dtype, non_blocking=True)
+
+
+def preprocess(vlm: VLM, images: Sequence) -> Tensor:
+    """(N, 3, H, W) on the model's device: PIL pictures in the size, mean and standard deviation of this model."""
+    return _on_device(vlm, [vlm.preprocess(image) for image in images])
+
+
+class Pixels:
+    """Pictures as batches of tensors: ``pixels[indices]`` is (B, 3, H, W) on the model's device.
+
+    Args:
+        keep: remember what was preprocessed, in main memory: for pictures looked at again and again, such as shots.
+    """
+
+    def __init__(self, vlm: VLM, images: Sequence, keep: bool = False):
+        self.vlm, self.images, self.kept = vlm, images, {} if keep else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: Tensor | slice | Sequence[int]) -> Tensor:
+        rows = range(len(self))[indices] if isinstance(indices, slice) else torch.as_tensor(indices).tolist()
+        return _on_device(self.vlm, [self._one(i) for i in rows])
+
+    def _one(self, i: int) -> Tensor:
+        if self.kept is None:
+            return self.vlm.preprocess(self.images[i])
+        if i not in self.kept:
+            self.kept[i] = self.vlm.preprocess(self.images[i])
+        return self.kept[i]
+
+
+def unit(x: Tensor) -> Tensor:
+    """Vectors of length 1, in float32 or better: half precision would round the cosines."""
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
 
 
 def encode_names(vlm: VLM, classnames: Sequence[str], templates: Sequence[str] = ("a photo of a {}.",)) -> Tensor:
     """(C, D) unit text features, without gradient: the mean over templates of unit features, made unit again."""
     names = check_names(classnames)
-    total = sum(_encode_texts(vlm, [template.format(n.replace("_", " ")) for n in names]) for template in templates)
-    return F.normalize(total, dim=-1)
+    return unit(sum(unit(encode_texts(vlm, [t.format(n.replace("_", " ")) for n in names])) for t in templates))
 
 
 @torch.no_grad()
-def _encode_texts(vlm: VLM, texts: list[str], chunk: int = 256) -> Tensor:
+def encode_texts(vlm: VLM, texts: Sequence[str]) -> Tensor:
+    """(N, D) text features as the model gives them, not of unit length, in float32 or better, without gradient."""
     check_lengths(vlm, texts)
-    tokens = vlm.tokenizer(texts).to(vlm.device)
-    causal = has_causal_text(vlm.model)
-    ends = end_positions(vlm.model, tokens) if causal else torch.arange(len(texts), device=tokens.device)
-    features = None
-    for rows in ends.argsort().split(chunk):  # texts of like length together: less padding
-        if causal:
-            part = encode_prompts(vlm.model, text_tower(vlm.model).token_embedding(tokens[rows]), ends[rows])
-        else:
-            part = vlm.model.encode_text(tokens[rows])
-        features = part.new_empty(len(texts), part.shape[1], dtype=torch.float32) if features is None else features
-        features[rows] = F.normalize(part.float(), dim=-1)
-    return features
+    if has_clip_tokens(vlm):
+        features = encode_prompts(vlm.model, [as_prompt(vlm, token_ids(vlm, text)) for text in texts])
+    else:
+        chunks = [list(texts[i : i + 256]) for i in range(0, len(texts), 256)]
+        features = torch.cat([vlm.model.encode_text(vlm.tokenizer(chunk).to(vlm.device)) for chunk in chunks])
+    return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def logits(image_features: Tensor, text_features: Tensor, scale: Tensor | float) -> Tensor:
@@ -183,48 +252,17 @@ def logits(image_features: Tensor, text_features: Tensor, scale: Tensor | float)
     return scale * image_features @ text_features.T
 
 
-# --- the text tower, opened --------------------------------------------------------------------------------------
+# --- texts as tokens -----------------------------------------------------------------------------------------------
 
 
-def has_causal_text(model: nn.Module) -> bool:
-    """Whether the text tower is CLIP's kind: each token sees those before it, the feature is read at the end token."""
-    tower = text_tower(model)
-    appended = getattr(tower, "cls_emb", None) is not None  # CoCa: a learned token after the end
-    return getattr(tower, "attn_mask", None) is not None and _pool_type(tower) in ("argmax", "eos") and not appended
+def has_clip_tokens(vlm: VLM) -> bool:
+    """Whether the tokenizer is CLIP's, whose start and end tokens and word pieces are known."""
+    return all(hasattr(vlm.tokenizer, name) for name in ("encode", "sot_token_id", "eot_token_id"))
 
 
-def _pool_type(tower: nn.Module) -> str | None:
-    return getattr(tower, "text_pool_type", None) or getattr(tower, "pool_type", None)
-
-
-def end_positions(model: nn.Module, tokens: Tensor) -> Tensor:
-    """(N,) where the end token stands in each row of token ids (N, L)."""
-    tower = text_tower(model)
-    if _pool_type(tower) == "eos":
-        eos = getattr(tower, "text_eos_id", None) or getattr(tower, "eos_id", None)
-        return (tokens == eos).int().argmax(dim=1)
-    return tokens.argmax(dim=1)  # CLIP's end token has the largest id
-
-
-def text_tower(model: nn.Module) -> nn.Module:
-    """The module that holds the text tower: the model itself (``CLIP``) or its ``text`` (``CustomTextCLIP``)."""
-    return getattr(model, "text", model)
-
-
-def encode_prompts(model: nn.Module, prompts: Tensor, eot: Tensor) -> Tensor:
-    """(C, D) text features, not normalised, of prompts (C, L, d) given as token embeddings; eot (C,) end positions.
-
-    Cut after the last end token, which changes nothing: with a causal mask no position sees a later one.
-    """
-    tower = text_tower(model)
-    length = int(eot.max()) + 1
-    x = prompts[:, :length] + tower.positional_embedding[:length]
-    x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
-    x = tower.ln_final(x[torch.arange(len(x), device=x.device), eot.to(x.device)])
-    projection = tower.text_projection
-    if isinstance(projection, nn.Linear):
-        return projection(x)
-    return x if projection is None else x @ projection
+def as_prompt(vlm: VLM, symbols: Sequence[int]) -> list[int]:
+    """Token ids, or symbols of learned vectors, between the start and the end token."""
+    return [vlm.tokenizer.sot_token_id, *symbols, vlm.tokenizer.eot_token_id]
 
 
 def token_ids(vlm: VLM, text: str) -> list[int]:
@@ -234,7 +272,7 @@ def token_ids(vlm: VLM, text: str) -> list[int]:
 
 def check_lengths(vlm: VLM, texts: Sequence[str]) -> None:
     """Refuse texts that the tokenizer would cut off in silence."""
-    if not hasattr(vlm.tokenizer, "encode"):  # other tokenizers (Hugging Face's) cut by rules of their own
+    if not has_clip_tokens(vlm):  # other tokenizers (Hugging Face's) cut by rules of their own
         return
     for text in texts:
         if len(token_ids(vlm, text)) + 2 > vlm.tokenizer.context_length:

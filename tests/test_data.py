@@ -1,35 +1,22 @@
 import hashlib
-import io
-import json
 import math
 import os
+import random
 import subprocess
 import sys
-import tarfile
-import urllib.request
-import warnings
 import zlib
-from urllib.error import URLError
+from collections import defaultdict
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from torchvision.datasets import OxfordIIITPet
 from torchvision.transforms import RandomResizedCrop
 
-from kdpl_utils import data, datasets, emoji
+from kdpl_utils import data, emoji
 from kdpl_utils.files import data_file
 
 EMOJI_WORLDS = tuple(name for name in data.world_names() if name.startswith("emoji/"))
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    def refuse(*_, **__):
-        raise URLError("no network")
-
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +139,23 @@ def test_the_dictionary_has_thousands_of_names_that_fit(world):
     assert longest <= 32
 
 
+def test_another_dictionary_changes_nothing_else(world):
+    other = data.load_world(dictionary=["Apple", "apple", " quince "])
+    assert other.dictionary == ("Apple", "quince")
+    assert other.classnames == world.classnames and digest(other.test.images[:5]) == digest(world.test.images[:5])
+
+
+def test_the_emoji_world_is_what_it_was(world):
+    """Fields that real worlds brought are empty here."""
+    assert len(world.val) == 0 and world.train.why == world.test.why == ""
+    with pytest.raises(ValueError, match="no such pictures"):
+        data.of_classes(world.val, world.base)
+
+
 def test_an_unknown_world_lists_those_there_are():
     with pytest.raises(ValueError) as error:
         data.load_world("emoji/food")
-    assert all(name in str(error.value) for name in ("emoji/food'", *data.world_names()))
+    assert all(name in str(error.value) for name in ("emoji/food'", *data.world_names(), "path of a folder"))
 
 
 # Choosing pictures and classes
@@ -192,6 +192,35 @@ def test_few_shot_depends_on_its_arguments_alone():
     assert drawn.min() > 0  # no picture is out of reach
     with pytest.raises(ValueError, match="at least one picture"):
         data.few_shot(labels, 0, seed=1)
+    for without in (torch.empty(0), torch.full((3,), -1)):
+        with pytest.raises(ValueError, match="have no labels: use random_subset"):
+            data.few_shot(without, 1, seed=1)
+
+
+def test_coop_few_shot_draws_as_the_published_code_does():
+    """Written out here as Dassl runs it: the global generator, seeded once, class by class, training first."""
+    train, val = [2, 0, 2, 1, 0, 2, 0, 2, 1, 0, 0], [1, 1, 0, 2, 0, 0, 0, 0, 0, 2]
+    for seed, shots in ((1, 2), (2, 4), (3, 16)):
+        random.seed(seed)
+        expected = []
+        for labels, n in ((train, shots), (val, min(shots, 4))):
+            tracker = defaultdict(list)
+            for i, label in enumerate(labels):
+                tracker[label].append(i)
+            expected.append([i for m in tracker.values() for i in (random.sample(m, n) if len(m) >= n else m)])
+        state = random.getstate()
+        drawn = data.coop_few_shot(torch.tensor(train), torch.tensor(val), shots, seed)
+        assert [d.tolist() for d in drawn] == expected and random.getstate() == state
+
+
+def test_a_random_subset_sees_no_label():
+    drawn = data.random_subset(50, 10, seed=1)
+    assert len(set(drawn.tolist())) == 10 and drawn.max() < 50
+    assert torch.equal(drawn, data.random_subset(50, 10, seed=1)) and not torch.equal(
+        drawn, data.random_subset(50, 10, 2)
+    )
+    assert sorted(data.random_subset(5, 10, seed=1).tolist()) == [0, 1, 2, 3, 4]
+    assert len({int(data.random_subset(50, 1, seed)) for seed in range(500)}) == 50
 
 
 def test_subset_and_of_classes_keep_pictures_with_their_labels():
@@ -248,132 +277,3 @@ def test_crops_are_drawn_as_torchvision_draws_them():
     for a, b in zip(np.transpose(ours), np.transpose(theirs), strict=True):
         assert a.mean() == pytest.approx(b.mean(), abs=4 * b.std() * math.sqrt(2 / 600))
         assert a.std() == pytest.approx(b.std(), rel=0.15)
-
-
-# Real data sets
-
-
-def write_pets(folder):
-    """The official layout, 3 breeds with 4 + 3 pictures; a picture's grey tells its breed and number."""
-    (folder / "images").mkdir(parents=True)
-    (folder / "annotations").mkdir()
-    lists = {"trainval": [], "test": []}
-    for label, (stem, species) in enumerate([("Abyssinian", 1), ("american_pit_bull_terrier", 2), ("Bengal", 1)], 1):
-        for number in range(1, 8):
-            mode = "L" if number == 1 else "RGB"  # a few of the real ones are not RGB
-            value = 60 * label + 2 * number
-            picture = Image.new(mode, (20, 16), value if mode == "L" else (value,) * 3)
-            picture.save(folder / "images" / f"{stem}_{number}.jpg", quality=100)
-            lists["trainval" if number <= 4 else "test"].append(f"{stem}_{number} {label} {species} 1")
-    for name, lines in lists.items():
-        (folder / "annotations" / f"{name}.txt").write_text("\n".join(lines) + "\n")
-    every = ["#Image CLASS-ID SPECIES BREED ID", *lists["trainval"], *lists["test"]]
-    (folder / "annotations" / "list.txt").write_text("\n".join(every) + "\n")
-
-
-def write_eurosat(folder):
-    """The official layout, ten classes of ten pictures; a picture's grey tells its class and number."""
-    for label, name in enumerate(sorted(datasets.EUROSAT_NAMES)):
-        (folder / "2750" / name).mkdir(parents=True)
-        for number in range(1, 11):
-            grey = (20 * label + 2 * number,) * 3
-            Image.new("RGB", (64, 64), grey).save(folder / "2750" / name / f"{name}_{number}.jpg", quality=100)
-
-
-def greys(split):
-    assert all(image.mode == "RGB" for image in split.images)
-    return [image.getpixel((5, 5))[0] for image in split.images]
-
-
-def test_pets_come_in_the_official_split(tmp_path):
-    write_pets(tmp_path / "oxford-iiit-pet")
-    with pytest.warns(UserWarning, match="split_zhou_OxfordPets.json is not there.*official trainval and test"):
-        world = data.load_world("oxford_pets", root=tmp_path)
-    assert world.classnames == ("abyssinian", "american pit bull terrier", "bengal")
-    assert (world.base, world.novel) == (range(2), range(2, 3)) and world.shifts == {}
-    assert world.templates == ("a photo of a {}, a type of pet.",)
-    for split, numbers in [(world.train, range(1, 5)), (world.test, range(5, 8))]:
-        assert greys(split) == [60 * label + 2 * n for label in (1, 2, 3) for n in numbers]
-        assert split.labels.tolist() == [label for label in range(3) for _ in numbers]
-    assert world.student == ("ViT-B-32-quickgelu", "openai") and world.teacher == ("ViT-L-14-quickgelu", "openai")
-    assert world.teachers[-1] == ("ViT-H-14-quickgelu", "dfn5b") and ("RN50-quickgelu", "openai") in world.students
-
-
-def test_eurosat_is_cut_into_50_20_30_a_class(tmp_path, monkeypatch):
-    write_eurosat(tmp_path / "eurosat")
-    monkeypatch.setenv("KDPL_DATA", str(tmp_path))
-    with pytest.warns(UserWarning, match="50 % training, 20 % validation, 30 % test"):
-        world = data.load_world("eurosat")
-    assert world.classnames == tuple(datasets.EUROSAT_NAMES[k] for k in sorted(datasets.EUROSAT_NAMES))
-    assert world.train.labels.bincount().tolist() == [5] * 10 and world.test.labels.bincount().tolist() == [3] * 10
-    for split in (world.train, world.test):
-        assert [(g - 1) // 20 for g in greys(split)] == split.labels.tolist()
-    assert not set(greys(world.train)) & set(greys(world.test))
-    numbers = np.array(greys(world.train)).reshape(10, 5) - 20 * np.arange(10)[:, None]
-    assert len({frozenset(row) for row in numbers.tolist()}) > 5  # not the same five of every class
-    with pytest.warns(UserWarning):
-        assert greys(data.load_world("eurosat").train) == greys(world.train)
-    assert world.templates == ("a centered satellite photo of {}.",)
-
-
-@pytest.mark.parametrize("folder", ["oxford-iiit-pet", "oxford_pets"])
-def test_the_published_split_goes_before(tmp_path, folder):
-    write_pets(tmp_path / folder)
-    split = {
-        "train": [["Bengal_1.jpg", 2, "bengal"], ["Abyssinian_6.jpg", 0, "abyssinian"]],
-        "val": [["american_pit_bull_terrier_2.jpg", 1, "american_pit_bull_terrier"]],
-        "test": [["american_pit_bull_terrier_3.jpg", 1, "american_pit_bull_terrier"]],
-    }
-    (tmp_path / folder / "split_zhou_OxfordPets.json").write_text(json.dumps(split))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        world = data.load_world("oxford_pets", root=tmp_path)
-    assert world.classnames == ("abyssinian", "american pit bull terrier", "bengal")
-    assert (world.train.labels.tolist(), greys(world.train)) == ([2, 0], [182, 72])
-    assert (world.test.labels.tolist(), greys(world.test)) == ([1], [126])
-
-
-@pytest.mark.parametrize(
-    "name, folder, archives",
-    [("oxford_pets", "oxford-iiit-pet", ("images.tar.gz", "annotations.tar.gz")),
-     ("eurosat", "eurosat", ("EuroSAT.zip",))],
-)  # fmt: skip
-def test_without_a_network_it_says_what_to_put_where(tmp_path, name, folder, archives):
-    with pytest.raises(FileNotFoundError) as error:
-        data.load_world(name, root=tmp_path)
-    message = str(error.value)
-    assert str(tmp_path / folder) in message and all(archive in message for archive in archives)
-    assert message.endswith(".") and "\n" not in message and isinstance(error.value.__cause__, URLError)
-
-
-def test_archives_put_there_by_hand_are_used(tmp_path, monkeypatch):
-    """What the message above advises does work (the checksums of torchvision's list replaced by those of ours)."""
-    write_pets(tmp_path / "made")
-    folder, resources = tmp_path / "root" / "oxford-iiit-pet", []
-    folder.mkdir(parents=True)
-    for part in ("images", "annotations"):
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-            archive.add(tmp_path / "made" / part, part)
-        (folder / f"{part}.tar.gz").write_bytes(buffer.getvalue())
-        resources.append((f"https://localhost/{part}.tar.gz", hashlib.md5(buffer.getvalue()).hexdigest()))
-    monkeypatch.setattr(OxfordIIITPet, "_RESOURCES", tuple(resources))
-    split = {"train": [["Bengal_1.jpg", 2, "bengal"]], "val": [], "test": [["Abyssinian_6.jpg", 0, "abyssinian"]]}
-    (folder / "split_zhou_OxfordPets.json").write_text(json.dumps(split))  # came before its pictures
-    world = data.load_world("oxford_pets", root=tmp_path / "root")
-    assert greys(world.train) == [182] and (folder / "images" / "Bengal_7.jpg").exists()
-
-
-def test_a_picture_that_was_not_unpacked_is_named(tmp_path):
-    write_pets(tmp_path / "oxford-iiit-pet")
-    (tmp_path / "oxford-iiit-pet" / "images" / "Bengal_2.jpg").unlink()
-    with pytest.warns(UserWarning):
-        world = data.load_world("oxford_pets", root=tmp_path)
-    with pytest.raises(FileNotFoundError, match="Bengal_2.jpg is missing: unpack its archive again"):
-        world.train.images[9]
-
-
-def test_the_real_dictionary_is_wordnet():
-    names = datasets.imagenet21k_names()
-    assert len(names) > 20_000 and len({n.casefold() for n in names}) == len(names)
-    assert "pipistrelle" in names and not any("," in n or "_" in n or n != n.strip() for n in names)

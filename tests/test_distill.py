@@ -155,4 +155,5 @@ def test_bad_input(call, message):
 
 
 def test_doctests():
-    assert doctest.testmod(distill) == (0, 2)
+    failed, attempted = doctest.testmod(distill)
+    assert not failed and attempted

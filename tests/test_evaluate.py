@@ -195,4 +195,50 @@ def test_bad_input(call, message):
 
 
 def test_doctests():
-    assert doctest.testmod(evaluate) == (0, 1)
+    assert doctest.testmod(evaluate) == (0, 3)
+
+
+def test_kl_bits_against_the_definition():
+    """In float64 NumPy, one picture at a time."""
+    t, s = (torch.randn((5, 7), generator=torch.Generator().manual_seed(i)) * 8 for i in (0, 1))
+    for temperature in (0.5, 1.0, 4.0):
+        p, q = (np.exp(x.double().numpy() / temperature) for x in (t, s))
+        p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
+        expected = (p * np.log2(p / q)).sum(1)
+        assert np.allclose(evaluate.kl_bits(t, s, temperature).numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert evaluate.kl_bits(t, t + 3).abs().max() < 1e-5, "a constant changes no distribution"
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: evaluate.kl_bits(torch.zeros(2, 3), torch.zeros(2, 4)), "same images and classes"),
+        (lambda: evaluate.kl_bits(torch.zeros(2, 3), torch.zeros(2, 3), 0), "temperature must be above 0"),
+        (lambda: evaluate.perturb(torch.zeros(2, 3), -1), "temperature must be above 0"),
+        (lambda: evaluate.perturb(torch.zeros(2, 3), 1, -1), "noise at least 0"),
+    ],
+)
+def test_kl_and_perturb_refuse(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_perturb():
+    logits = torch.randn((200, 9), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(evaluate.perturb(logits), logits)
+    assert torch.equal(evaluate.perturb(logits, 4.0), logits / 4)  # so that no top answer changes
+    noisy = evaluate.perturb(logits, 1.0, 0.5, seed=3)
+    assert torch.equal(noisy, evaluate.perturb(logits, 1.0, 0.5, seed=3)) and not torch.equal(noisy, logits)
+    assert (noisy - logits).std().item() == pytest.approx(0.5 * logits.std().item(), rel=0.1)
+    assert torch.equal(evaluate.perturb(logits, 2.0, 0.5, seed=3), noisy / 2), "noise first, then temperature"
+
+
+def test_pareto_front_by_brute_force():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        cost, gain = rng.integers(0, 5, 6).tolist(), rng.integers(0, 5, 6).tolist()
+        expected = []
+        for c, g in zip(cost, gain):
+            beaten = [(a <= c and b >= g) and (a < c or b > g) for a, b in zip(cost, gain)]
+            expected.append(not any(beaten))
+        assert evaluate.pareto_front(cost, gain) == expected

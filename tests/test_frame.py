@@ -49,11 +49,24 @@ def test_requirements_are_lower_bounds():
 
 
 def test_dependencies_are_what_the_package_imports():
+    """At the top of a file only what is always installed; inside a function, where it is first needed, extras too."""
     distribution = {"PIL": "pillow", "open_clip": "open-clip-torch"}
-    wanted = set().union(*(imported(path) for path in (ROOT / "kdpl_utils").glob("*.py")))
-    wanted -= {*sys.stdlib_module_names, "kdpl_utils"}
-    listed = {canonicalize_name(Requirement(r).name) for r in PROJECT["dependencies"]}
-    assert {canonicalize_name(distribution.get(name, name)) for name in wanted} <= listed
+    files = list((ROOT / "kdpl_utils").rglob("*.py"))
+    always = {canonicalize_name(Requirement(r).name) for r in PROJECT["dependencies"]}
+    extras = sum((r for name, r in PROJECT["optional-dependencies"].items() if name not in ("test", "build")), [])
+    for everywhere, listed in (
+        (False, always),
+        (True, always | {canonicalize_name(Requirement(r).name) for r in extras}),
+    ):
+        wanted = set().union(*(imported(path, everywhere) for path in files)) - {*sys.stdlib_module_names, "kdpl_utils"}
+        assert {canonicalize_name(distribution.get(name, name)) for name in wanted} <= listed
+
+
+def test_the_extras_are_tested():
+    """Whatever is optional for a user is there when the tests run."""
+    extras = PROJECT["optional-dependencies"]
+    optional = sum((extras[name] for name in ("cluster", "data", "docs", "onnx", "stream")), [])
+    assert set(optional) <= set(extras["test"])
 
 
 def test_version_is_the_packages():

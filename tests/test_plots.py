@@ -1,17 +1,28 @@
-"""Figures are drawn from what they are given, and say in words what they show."""
+"""Figures are drawn from what they are given, say in words what they show, and can be read in grey."""
 
+import io
+import itertools
 import re
 
+import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.image import BboxImage
+from matplotlib.text import Text
 from PIL import Image
 
 from kdpl_utils import plots
+from kdpl_utils.plots.style import looks
 
 IMAGE = Image.new("RGB", (64, 64), "white")
 NAMES = ["sushi", "rice", "tea"]
+RANDOM = np.random.default_rng(0)
+THREE = {"teacher": [0.2, 0.7, 0.1], "student before": [0.4, 0.3, 0.3], "student after": [0.3, 0.6, 0.1]}
+BINS = (np.linspace(0.05, 0.95, 10), np.linspace(0, 1, 10), np.full(10, 4))
+LONG = ["a very long name of a class of things that goes on", "moon viewing ceremony", "tea"]
 
 FIGURES = {
     "heat map": (lambda: plots.similarity_heatmap([IMAGE] * 3, NAMES, np.eye(3)[[0, 2, 1]]), "1 of 3 pictures"),
@@ -23,7 +34,7 @@ FIGURES = {
     ),
     "pictures": (lambda: plots.picture_row([IMAGE] * 9, [f"c{i}" for i in range(9)], "Nine"), "Nine: c0; .*c8"),
     "reliability": (
-        lambda: plots.reliability({"teacher": ([0.1, 0.9], [0.2, np.nan], [5, 0])}),
+        lambda: plots.reliability({"teacher": (torch.tensor([0.1, 0.9]), [0.2, np.nan], torch.tensor([5, 0]))}),
         "teacher; the diagonal",
     ),
     "curves": (
@@ -37,28 +48,222 @@ FIGURES = {
         "3 names .*, 2 of them true.*first: sushi",
     ),
     "k": (lambda: plots.k_curves([4, 8], {"recall": [50, 80]}, "t"), "recall from 50 at K = 4 to 80 at K = 8"),
+    "mistakes": (
+        lambda: plots.confident_mistakes([IMAGE], ["rice"], ["tea"], [0.91]),
+        r"said rice \(0.91\), is tea",
+    ),
+    "entropy": (
+        lambda: plots.entropy_histogram({"teacher": [0.1, 0.3], "student before": [1.0, 1.1]}, np.log(3)),
+        "teacher 0.20, student before 1.05",
+    ),
+    "ablation": (
+        lambda: plots.ablation([0, 1], {"a": [[1, 2], [5, 6.0]], "b": [[9, 8], [5, 6]]}, "H", 3.0, title="H"),
+        "a highest mean 5.5 at alpha 1; b highest mean 8.5 at alpha 0",
+    ),
+    "pareto": (
+        lambda: plots.pareto(["s", "l"], [1, 8], [[1, 2], [0, 1]], [True, False]),
+        r"s 1 → \+1.5 \(on the front\); l 8 → \+0.5\.",
+    ),
+    "gain": (
+        lambda: plots.gain_vs_teacher({"near": 80.0, "far": 20.0}, {"near": [3, 4.0], "far": [-1, 0]}),
+        "near: teacher 80.0 %, gain .3.5; far: teacher 20.0 %, gain -0.5",
+    ),
+    "words": (
+        lambda: plots.context_words([["a", "of"], ["photo", "x"]], [[0.1, 0.2], [0.3, 0.4]], ["a", "photo"]),
+        "vector 1: a, of; vector 2: photo, x",
+    ),
+    "teacher and student": (
+        lambda: plots.teacher_student(
+            IMAGE, LONG, THREE, {"student before": 1.5, "student after": 0.25}, 1, 6, [1.5, 0.25], [2, 1.0], 1
+        ),
+        "moon viewing ceremony. Most probable for teacher: moon.* 0.70.*1.50 bits .student before., 0.25 bits",
+    ),
+    "two models": (
+        lambda: plots.teacher_student(
+            IMAGE,
+            LONG,
+            {"teacher": THREE["teacher"], "student": [0.1, 0.1, 0.8]},
+            {"student": 2.0},
+            everyone=[1, 2.0, 3],
+        ),
+        "2.00 bits .student.",
+    ),
+    "prediction": (lambda: plots.prediction(IMAGE, LONG, [0.1, 0.9, -0.2], "cosine", 2), "moon viewing ceremony, 0.90"),
+    "temperature": (
+        lambda: plots.temperature(IMAGE, LONG, THREE["teacher"], 0.8, BINS, 10.0, 0.12, 1),
+        "Scale 10: moon viewing ceremony 0.70, entropy 0.80 nats; ECE 12.0 %",
+    ),
+    "context step": (
+        lambda: plots.context_step(
+            ["a", "of"], [0.1, 0.2], np.eye(3), {"base": [50, 60.0], "novel": [50, 45.0]}, 1, 0, "a"
+        ),
+        "Epoch 1, context vector 1: nearest words a, of; base 60.0 %, novel 45.0 %",
+    ),
+    "simplex": (
+        lambda: plots.simplex(NAMES, [0.2, 0.7, 0.1], [0.1, 0.1, 0.8], {"forward": 1.0}, {"forward": [0.2, 0.2, 0.6]}),
+        "Teacher: sushi 0.20, rice 0.70.*In bits: forward 1.00",
+    ),
+    "class pick": (
+        lambda: plots.class_pick([IMAGE] * 9, NAMES, [0.5, 0.3, 0.1], [True, False, True], 0.9, 0.5),
+        "3 names, 2 of them true; first: sushi. mass kept 90 %, true names found 50 %",
+    ),
+    "calibration bench": (
+        lambda: plots.calibration_bench(
+            BINS, [0.5, 1.0], 1.1, 0.2, "large", [1, 2], 1, np.array([[50, 51], [52, 54.0]]), "H", 49.0
+        ),
+        "large: ECE 20.0 %, mean entropy 0.75 nats. H: 53.0, seeds 52.0 to 54.0",
+    ),
+    "domain lens": (
+        lambda: plots.domain_lens(
+            IMAGE, LONG, THREE, {d: dict.fromkeys(THREE, 0.5) for d in ("here", "there")}, "there", 0
+        ),
+        "from there: teacher moon.*Top-1: teacher 50.0 %",
+    ),
+    "price": (
+        lambda: plots.price(["s", "l"], [1, 8], np.array([[1.0], [2]]), [True, True], 2.0, "gain"),
+        "Within 2 ms: s\\.",
+    ),
 }
 
 
-@pytest.mark.parametrize("draw, told", FIGURES.values(), ids=FIGURES)
-def test_figures(draw, told):
-    fig = draw()
-    assert re.search(told, fig.alt), fig.alt
-    assert not plt.get_fignums(), "the figure is returned, not left open to be shown twice"
+def drawn(fig: matplotlib.figure.Figure) -> FigureCanvasAgg:
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
-    box = fig.get_tightbbox(canvas.get_renderer())
+    return canvas
+
+
+@pytest.mark.parametrize("draw, told", FIGURES.values(), ids=FIGURES)
+def test_figures(draw, told, monkeypatch):
+    fig, texts, draw_text = draw(), [], Text.draw
+    # Ticks beyond the limits of an axis exist, but are not drawn.
+    monkeypatch.setattr(Text, "draw", lambda self, *a, **k: (texts.append(self), draw_text(self, *a, **k))[1])
+    assert re.search(told, fig.alt), fig.alt
+    assert not plt.get_fignums(), "the figure is returned, not left open to be shown twice"
+    renderer = drawn(fig).get_renderer()
+    box = fig.get_tightbbox(renderer)
     width, height = fig.get_size_inches()
-    assert box.x0 > -0.1 and box.y0 > -0.1 and box.x1 < width + 0.1 and box.y1 < height + 0.1, "something is cut off"
+    assert box.x0 > -0.02 and box.y0 > -0.02 and box.x1 < width + 0.02 and box.y1 < height + 0.02, (
+        "something is cut off"
+    )
+    # No two texts lie on each other; each is dark enough on white (WCAG asks for 4.5 to 1) and 7 points or more.
+    texts = [t for t in dict.fromkeys(texts) if t.get_visible() and t.get_text().strip()]
+    boxes = [(t, t.get_window_extent(renderer).shrunk(0.96, 0.9)) for t in texts]
+    level = [(t, extent) for t, extent in boxes if not t.get_rotation() % 90]  # the box of a slanted text says little
+    for (a, box_a), (b, box_b) in itertools.combinations(level, 2):
+        assert not box_a.overlaps(box_b), f"{a.get_text()!r} and {b.get_text()!r} overlap"
+    for text, extent in boxes:
+        for picture in fig.findobj(BboxImage):
+            assert not extent.overlaps(picture.get_window_extent(renderer)), f"{text.get_text()!r} lies on the picture"
+        on_dark = text.get_color() == "w"  # seaborn's numbers on dark cells
+        assert on_dark or contrast(text.get_color(), "white") >= 4.5, text
+        assert text.get_fontsize() >= 7
+
+
+def test_a_figure_is_a_picture_with_words():
+    """In a notebook the words are the plain text of the output, and the picture's alternative text."""
+    fig = plots.k_curves([4, 8], {"recall": [50, 80]}, "t")
+    data, metadata = fig._repr_mimebundle_()
+    assert data == {"text/plain": fig.alt} and metadata == {"image/png": {"alt": fig.alt}}
+    picture = Image.open(io.BytesIO(plots.png(fig, dpi=50)))
+    assert picture.format == "PNG" and picture.size == tuple((fig.get_size_inches() * 50).astype(int))
+
+
+def test_figures_take_what_they_are_given():
+    """Pure: the same arrays give the same picture, and stay as they are."""
+    rows = {role: np.array(p) for role, p in THREE.items()}
+    kept = {role: p.copy() for role, p in rows.items()}
+    first, again = (plots.png(plots.distributions(IMAGE, NAMES, rows, "tea")) for _ in range(2))
+    assert first == again and all((rows[r] == kept[r]).all() for r in rows)
+
+
+def bars(ax) -> list[list[float]]:
+    """Widths of the horizontal bars, a list for each series."""
+    return [[float(np.ptp(path.vertices[:, 0])) for path in series.get_paths()] for series in ax.collections]
 
 
 def test_bars_are_the_probabilities():
-    fig = plots.distributions(IMAGE, NAMES, {"teacher": [0.2, 0.7, 0.1], "student after": [0.4, 0.3, 0.3]}, "tea", k=2)
-    widths = [[bar.get_width() for bar in container] for container in fig.axes[1].containers]
-    assert widths == [[0.7, 0.2, 0.1], [0.3, 0.4, 0.3]]  # the teacher's two best, then the label
-    assert [t.get_text() for t in fig.axes[1].get_yticklabels()] == ["rice", "sushi", "▸ tea"]
+    rows = {"teacher": [0.2, 0.7, 0.1], "student after": [0.4, 0.3, 0.3]}
+    ax = plots.distributions(IMAGE, NAMES, rows, "tea", k=2).axes[1]
+    assert bars(ax) == [[0.7, 0.2, 0.1], [0.3, 0.4, 0.3]]  # the teacher's two best, then the label
+    assert [t.get_text() for t in ax.texts] == ["rice", "sushi", "★ tea"]
 
 
-def test_roles_differ_in_colour_hatch_and_marker():
-    for key in ("color", "hatch", "marker"):
-        assert len({style[key] for style in plots.ROLES.values()}) == len(plots.ROLES)
+def test_what_is_not_shown_is_summed_up():
+    rows = {"teacher": [0.5, 0.3, 0.1, 0.1], "student": [0.1, 0.2, 0.3, 0.4]}
+    ax = plots.distributions(IMAGE, ["a", "b", "c", "d"], rows, k=1).axes[1]
+    assert [t.get_text() for t in ax.texts] == ["a", "d", "2 other names"]  # the student's first choice is there too
+    assert np.allclose(bars(ax), [[0.5, 0.1, 0.4], [0.1, 0.4, 0.5]])
+
+
+def test_what_does_not_sum_to_one_is_not_summed_up():
+    ax = plots.distributions(IMAGE, ["a", "b", "c"], {"over many more": [0.2, 0.1, 0.05]}, k=1).axes[1]
+    assert [t.get_text() for t in ax.texts] == ["a"]
+
+
+# --- colours
+
+
+def luminance(colour) -> float:
+    rgb = np.array(matplotlib.colors.to_rgb(colour))
+    return float(np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(a, b) -> float:
+    light, dark = sorted((luminance(a), luminance(b)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def lightness(y: float) -> float:
+    """CIE L*, 0…100, of a luminance 0…1."""
+    return 116 * (y ** (1 / 3) if y > 0.008856 else 7.787 * y + 16 / 116) - 16
+
+
+ROLES = {name: look for name, look in plots.ROLES.items() if name != "student"}
+
+
+@pytest.mark.parametrize("looks", [list(ROLES.values()), list(plots.METHODS)], ids=["roles", "methods"])
+def test_looks_differ_in_every_way(looks):
+    for part in ("color", "hatch", "marker", "line"):
+        assert len({look[part] for look in looks}) >= (len(looks) if part != "line" else 3), part
+    grey = sorted(lightness(luminance(look["color"])) for look in looks)
+    assert min(np.diff(grey)) >= 25, f"too alike in grey: {np.round(grey)}"
+    assert not {look["color"] for look in plots.METHODS} & {look["color"] for look in ROLES.values()}
+
+
+def test_a_method_looks_the_same_in_every_figure():
+    fixed = {name: plots.METHODS[i] for i, name in enumerate(("CoOp", "KDPL", "class-agnostic"))}
+    for methods in (["CoOp", "KDPL"], ["KDPL", "class-agnostic", "other", "more"], ["a", "CoOp"], ["a", "b"]):
+        seen = looks(methods)
+        assert [look for m, look in zip(methods, seen) if m in fixed] == [fixed[m] for m in methods if m in fixed]
+        assert len({look["color"] for look in seen}) == len(methods)
+
+
+def test_a_student_is_one_that_was_not_trained():
+    assert plots.ROLES["student"] is plots.ROLES["student before"]
+
+
+def test_rendered_bars_differ_in_grey():
+    """In the picture itself, hatches and outlines included: the mean lightness of each series."""
+    fig = plots.distributions(IMAGE, ["a"], {role: [1.0] for role in ("teacher", "student before", "student after")})
+    canvas = drawn(fig)
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3] / 255
+    linear = np.where(pixels <= 0.04045, pixels / 12.92, ((pixels + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+    shades = []
+    for series in fig.axes[1].collections:
+        (path,) = series.get_paths()
+        (x0, y0), (x1, y1) = (fig.axes[1].transData.transform(v) for v in (path.vertices.min(0), path.vertices.max(0)))
+        rows = slice(int(len(pixels) - max(y0, y1)) + 2, int(len(pixels) - min(y0, y1)) - 2)
+        shades.append(lightness(float(linear[rows, int(x0) + 2 : int(x1) - 2].mean())))
+    assert min(np.diff(sorted(shades))) >= 14, np.round(shades)
+
+
+def test_every_series_stands_out_from_white():
+    """Light fills have dark outlines: WCAG asks for 3 to 1 between a mark and what is around it."""
+    fig = plots.learning_curves({"base": [[50, 60.0]]}, {"base": 48})
+    assert any(contrast(line.get_color(), "white") >= 3 and line.get_linewidth() > 2 for line in fig.axes[0].lines)
+    for look in [*ROLES.values(), *plots.METHODS]:
+        if contrast(look["color"], "white") < 3:
+            rim = plots.reliability({"teacher": BINS}).axes[0].lines[1]
+            assert contrast(rim.get_color(), "white") >= 3
+    bar = plots.distributions(IMAGE, ["a"], {"student before": [1.0]}).axes[1].collections[0]
+    assert contrast(bar.get_edgecolor()[0], "white") >= 3

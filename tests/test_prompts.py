@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from kdpl_utils.prompts import PromptLearner, nearest_words, splice_context
+from kdpl_utils.prompts import PromptLearner, nearest_words
 from kdpl_utils.train import Recipe, fit
 from kdpl_utils.vlm import VLM, encode_names, load_vlm
 
@@ -100,27 +100,22 @@ def test_names_are_an_argument(tiny):
 
 
 def test_class_specific_contexts(tiny):
-    prompt = PromptLearner(tiny, n_ctx=2, classnames=NAMES)
-    shared = PromptLearner(tiny, n_ctx=2)
+    prompt = PromptLearner(tiny, classnames=NAMES)
+    shared = PromptLearner(tiny)
     assert prompt.ctx.shape == (len(NAMES), *shared.ctx.shape)
     torch.testing.assert_close(prompt(NAMES), shared(NAMES))
     prompt(NAMES[1:3]).sum().backward()
     assert prompt.ctx.grad.abs().amax(dim=(1, 2)).gt(0).tolist() == [False, True, True, False, False]
     with pytest.raises(ValueError, match="'pizza' has no context of its own"):
         prompt(["pizza"])
+    drawn = PromptLearner(tiny, n_ctx=2, classnames=NAMES).ctx
+    assert len({tuple(c) for c in drawn.flatten(1).tolist()}) == len(NAMES)  # each class has a draw of its own
 
 
 def test_random_start(tiny):
     a, b, c = (PromptLearner(tiny, n_ctx=16, seed=s).ctx for s in (0, 0, 1))
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert 0.015 < a.std() < 0.025
-
-
-def test_splice_puts_the_context_behind_the_start():
-    tokens, ctx = torch.zeros(2, 5, 3), torch.arange(6.0).view(2, 3)
-    expected = torch.zeros(2, 5, 3)
-    expected[:, 1:3] = ctx
-    assert torch.equal(splice_context(tokens, ctx), expected)
 
 
 def test_nearest_words_of_untrained_words_are_the_words(tiny):
@@ -149,8 +144,20 @@ def test_wrong_names(tiny):
         prompt([])
 
 
-def test_a_model_without_a_causal_text_tower_is_refused(tiny):
-    model = open_clip.create_model("emoji-student-rn").eval()
+def test_a_tower_that_is_not_causal_takes_the_plain_path(tiny):
+    """Every token sees every other, so no beginning can be shared: full length, through the model's own code."""
+    torch.manual_seed(0)
+    model = open_clip.create_model("emoji-student-rn").eval().requires_grad_(False)
     model.attn_mask = None
-    with pytest.raises(ValueError, match="bidirectional has no causal text tower.*use it as a teacher"):
-        PromptLearner(VLM(model, tiny.preprocess, tiny.tokenizer, "bidirectional"))
+    vlm = VLM(model, tiny.preprocess, tiny.tokenizer, "bidirectional")
+    prompt = PromptLearner(vlm)
+    assert not prompt.texts.shares and PromptLearner(tiny).texts.shares
+    plain = model.encode_text(vlm.tokenizer([f"a photo of a {n}." for n in NAMES[:2]]), normalize=True)
+    torch.testing.assert_close(prompt(NAMES[:2]), plain, atol=1e-5, rtol=0)
+    prompt(NAMES[:2]).sum().backward()
+    assert prompt.ctx.grad.abs().max() > 0 and not model.token_embedding._forward_hooks
+
+
+def test_a_tokenizer_that_is_not_clips_is_refused(tiny):
+    with pytest.raises(ValueError, match="tokenizer of other is not CLIP's.*use it as a teacher"):
+        PromptLearner(VLM(tiny.model, tiny.preprocess, lambda texts: None, "other"))

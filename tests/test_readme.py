@@ -1,14 +1,19 @@
-"""The README's example runs as it stands, and its three losses do what it says of them."""
+"""The README's examples run as they stand, and its three losses do what it says of them."""
 
 import re
+import shlex
 from pathlib import Path
 
 import torch
 
+from kdpl_utils.cli import parser
+
+README = Path("README.md").read_text(encoding="utf-8")
+CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
 
 def test_the_example_runs():
-    code = re.search(r"```python\n(.*?)```", Path("README.md").read_text(encoding="utf-8"), re.DOTALL).group(1)
-    code = code.replace("kd.Recipe(**world.recipe)", "kd.Recipe(epochs=3, lr=0.05)")  # the same, shorter
+    code = CODE[0].replace("kd.Recipe(**world.recipe)", "kd.Recipe(epochs=3, lr=0.05)")  # the same, shorter
     scope: dict = {}
     exec(compile(code, "README.md", "exec"), scope)
     losses = scope["history"].loss
@@ -23,3 +28,18 @@ def test_the_example_runs():
     scope["kdpl"](batch), scope["kdpl_class_agnostic"](batch)
     scope["names"] = None
     scope["kdpl_class_agnostic"](batch)
+
+
+def test_the_learners_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    exec(compile(CODE[1], "README.md", "exec"), scope)
+    assert (tmp_path / "learned.safetensors").stat().st_size < 100_000
+    assert not torch.equal(scope["learner"].visual[0], scope["kd"].VPT(scope["student"]).visual[0])
+
+
+def test_every_command_is_one():
+    lines = re.findall(r"^kdpl (.*?)(?: +#.*)?$", README, re.MULTILINE)
+    assert len(lines) >= 4
+    for line in lines:
+        parser().parse_args(shlex.split(line))

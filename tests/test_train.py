@@ -3,13 +3,14 @@
 import doctest
 import hashlib
 import itertools
+import math
 
 import pytest
 import torch
 from torch import nn
 
 from kdpl_utils import train
-from kdpl_utils.train import Recipe, fit, learning_rate
+from kdpl_utils.train import Recipe, averaging_weights, fit, learning_rate
 
 N, D = 23, 5
 
@@ -117,6 +118,64 @@ def test_seed_decides_everything():
     assert run(seed=1)[1].loss != first.loss
 
 
+@pytest.mark.parametrize(
+    "mean, sd, epochs, published",
+    [
+        (15, 1, 20, {12: 0.004, 13: 0.054, 14: 0.242, 15: 0.399, 16: 0.242, 17: 0.054, 18: 0.004}),
+        (6, 10, 20, {1: 0.055, 6: 0.063, 20: 0.024}),
+        (30, 5, 3, {}),  # a mean beyond the end, where every weight underflows in float32
+        (2.5, 0.1, 2, {}),
+    ],
+)
+def test_averaging_weights(mean, sd, epochs, published):
+    """The normal density at each epoch's number, counted from 1, scaled to sum 1."""
+    weights = averaging_weights(Recipe(epochs=epochs, average=(mean, sd)))
+    logs = [-0.5 * ((k - mean) / sd) ** 2 for k in range(1, epochs + 1)]
+    density = [math.exp(x - max(logs)) for x in logs]
+    assert weights.tolist() == pytest.approx([w / sum(density) for w in density], rel=1e-12)
+    assert weights.dtype == torch.float64 and weights.sum().item() == pytest.approx(1, abs=1e-12)
+    assert all(weights[k - 1].item() == pytest.approx(w, abs=6e-4) for k, w in published.items())
+
+
+def snapshots(learner, **recipe):
+    """The context at the end of each epoch of a run, and its history."""
+    ends = []
+    recipe = Recipe(**{"epochs": 6, "batch_size": 4, "lr": 0.05} | recipe)
+    on_epoch = lambda epoch: (ends.append(learner.ctx.detach().clone()), {"epoch": epoch})[1]  # noqa: E731
+    return ends, fit(learner, square(learner), N, recipe, on_epoch, progress=False)
+
+
+@pytest.mark.parametrize("average", [(4, 1), (2, 10), (6, 0.01)])
+def test_ends_at_the_average_of_the_epochs(average):
+    """The weighted mean of the epochs' ends; on the way there nothing is different."""
+    plain, averaged = Learner(), Learner()
+    ends, history = snapshots(plain)
+    seen, same = snapshots(averaged, average=average)
+    assert history == same and all(torch.equal(a, b) for a, b in zip(ends, seen))
+    density = [math.exp(-0.5 * ((k - average[0]) / average[1]) ** 2) for k in range(1, 7)]
+    mean = sum(w * end for w, end in zip(density, ends)) / sum(density)
+    assert torch.allclose(averaged.ctx, mean, rtol=0, atol=1e-13)
+    if average[1] > 0.1:
+        assert (mean - plain.ctx).abs().max() > 1e-3  # not the last epoch
+
+
+def test_averages_what_is_learned_and_nothing_else():
+    before = hashes(Learner())
+    learner, _ = run(lr=0.05, average=(2, 1))
+    assert {k for k, v in hashes(learner).items() if v != before[k]} == {"ctx"}
+    single = Learner(torch.float32)
+    ends, _ = snapshots(single, average=(3, 2))
+    assert single.ctx.dtype == torch.float32 and single.ctx.is_leaf and single.ctx.requires_grad
+    weights = averaging_weights(Recipe(epochs=6, average=(3, 2)))
+    mean = sum(w * end.double() for w, end in zip(weights, ends))
+    assert (single.ctx - mean).abs().max() < 1e-6
+
+
+def test_one_epoch_is_its_own_average():
+    averaged, _ = run(epochs=1, average=(15, 1))
+    assert torch.equal(averaged.ctx, run(epochs=1)[0].ctx)
+
+
 @pytest.mark.parametrize("make", [square, absolute])
 def test_two_losses_one_loop_and_only_ctx_changes(make):
     before = hashes(Learner())
@@ -171,6 +230,7 @@ def test_not_finite_stops_before_the_update(spoil):
         (lambda m: fit(m, lambda b: torch.ones((), requires_grad=True) * 2, N), "depends on nothing learnable"),
         (lambda m: Recipe(epochs=0), "at least 1"),
         (lambda m: Recipe(batch_size=0), "at least 1"),
+        (lambda m: Recipe(average=(15, 0)), "standard deviation.*above 0"),
     ],
 )
 def test_bad_input(call, message):
@@ -180,4 +240,4 @@ def test_bad_input(call, message):
 
 
 def test_doctests():
-    assert doctest.testmod(train) == (0, 1)
+    assert doctest.testmod(train) == (0, 2)

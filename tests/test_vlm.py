@@ -1,5 +1,7 @@
 """A frozen CLIP: the ordinary loading path, unit features, logits, and sentences instead of surprises."""
 
+import time
+
 import numpy as np
 import open_clip
 import pytest
@@ -13,7 +15,6 @@ from kdpl_utils.vlm import (
     check_names,
     encode_images,
     encode_names,
-    has_causal_text,
     load_vlm,
     logits,
     shipped_models,
@@ -49,6 +50,59 @@ def test_features_are_unit_and_what_open_clip_computes(student, pictures):
     torch.testing.assert_close(features.norm(dim=-1), torch.ones(5))
 
 
+def test_the_next_batch_is_opened_while_this_one_is_computed(student, pictures, monkeypatch):
+    """By the time the first batch of two is looked at, the second one is on its way; order and numbers stay."""
+    asked = []
+
+    class Watched(list):
+        def __getitem__(self, i):
+            asked.append(i)
+            return super().__getitem__(i)
+
+    computed, plain = [], student.model.encode_image
+
+    def watch(pixels):
+        deadline = time.time() + 10
+        while len(asked) < min(len(computed) + 4, 5) and time.time() < deadline:
+            time.sleep(0.01)  # the other threads are given time, not trusted to be quick
+        computed.extend(pixels)
+        assert len(asked) >= min(len(computed) + 2, 5)
+        return plain(pixels)
+
+    monkeypatch.setattr(student.model, "encode_image", watch)
+    features = encode_images(student, Watched(pictures), batch_size=2)
+    monkeypatch.undo()
+    torch.testing.assert_close(features, encode_images(student, pictures), atol=1e-6, rtol=0)
+    assert sorted(asked) == list(range(5))
+
+
+def test_a_picture_that_cannot_be_opened_is_an_error(student, pictures):
+    class Broken(list):
+        def __getitem__(self, i):
+            raise ValueError("picture 3 cannot be read")
+
+    with pytest.raises(ValueError, match="picture 3 cannot be read"):
+        encode_images(student, Broken(pictures))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision(student, pictures, precision):
+    """Frozen weights in half precision; features in float32, near those of float32, and the context learns in it."""
+    from kdpl_utils.prompts import PromptLearner
+
+    half = load_vlm("emoji-student-vit", device="cpu", precision=precision)
+    assert half.dtype is {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    images, names = encode_images(half, pictures), encode_names(half, NAMES)
+    assert images.dtype is names.dtype is torch.float32
+    assert (images * encode_images(student, pictures)).sum(-1).min() > 0.99
+    assert (names * encode_names(student, NAMES)).sum(-1).min() > 0.99
+    prompt = PromptLearner(half)
+    (prompt(NAMES) * names.flip(0)).sum().backward()
+    assert prompt.ctx.dtype is prompt.ctx.grad.dtype is torch.float32 and prompt.ctx.grad.abs().max() > 0
+    with pytest.raises(ValueError, match="choose 'fp32', 'bf16' or 'fp16'"):
+        load_vlm("emoji-student-vit", precision="half")
+
+
 @pytest.mark.parametrize("custom", [False, True], ids=["CLIP", "CustomTextCLIP"])
 def test_cut_texts_equal_full_length(student, custom):
     """Full context length through open_clip's own encode_text, one name at a time: the independent way."""
@@ -73,7 +127,6 @@ def test_a_text_tower_that_is_not_causal_still_gives_zero_shot(student):
     model = open_clip.create_model("emoji-student-vit").eval()
     model.attn_mask = None  # as in SigLIP: every token sees every other
     vlm = VLM(model, student.preprocess, student.tokenizer, "bidirectional")
-    assert not has_causal_text(model)
     plain = model.encode_text(vlm.tokenizer([f"a photo of a {n}." for n in NAMES[:3]]), normalize=True).detach()
     torch.testing.assert_close(encode_names(vlm, NAMES[:3]), plain, atol=1e-5, rtol=0)
 

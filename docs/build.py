@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""The reading version: the executed notebooks as pages, without a kernel and without a network.
+
+    python3 docs/build.py              notebooks of executed/, run again where their cells have changed, as pages
+    python3 docs/build.py --no-run     the same, but stop where a notebook would have to run
+    python3 docs/build.py --gallery    also draw docs/gallery/ anew from these results (a minute)
+
+Needs the environment of run.py and the extra "docs" (sphinx, myst-nb, furo).  The pages: docs/_build/html/index.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS, NOTEBOOKS, EXECUTED = ROOT / "docs", ROOT / "notebooks", ROOT / "executed"
+GALLERY = DOCS / "gallery"
+# What the gallery shows: its file, the notebook's number, the cell whose picture it is.
+PICTURES = (
+    ("teacher_student", "05", "05-09"),
+    ("context_step", "03", "03-explore"),
+    ("learning_curves", "03", "03-11"),
+    ("slopes", "05", "05-13"),
+    ("class_pick", "06", "06-explore"),
+    ("k_curves", "06", "06-08"),
+    ("similarity", "01", "01-06"),
+    ("reliability", "01", "01-14"),
+)
+COLOURS, WIDTH = 96, 900  # of a picture in the gallery: small files
+
+
+def same_cells(source: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> bool:
+    """Whether these outputs belong to these cells, all of them run."""
+
+    def cells(notebook):
+        return [(cell.cell_type, cell.get("id"), cell.source) for cell in notebook.cells]
+
+    ran = all(cell.execution_count for cell in executed.cells if cell.cell_type == "code" and cell.source.strip())
+    return ran and cells(source) == cells(executed)
+
+
+def executed_notebook(path: Path, run: bool) -> nbformat.NotebookNode:
+    """The notebook with its outputs: those in executed/, or fresh ones where they are missing or of other cells."""
+    done = EXECUTED / path.name
+    if done.exists():
+        notebook = nbformat.read(done, as_version=4)
+        if same_cells(nbformat.read(path, as_version=4), notebook):
+            return notebook
+    if not run:
+        sys.exit(f"{done} is missing or of other cells: run 'python3 run.py execute', or leave --no-run out.")
+    EXECUTED.mkdir(exist_ok=True)
+    if not runpy.run_path(str(ROOT / "run.py"))["run_notebook"](path, done):
+        sys.exit(f"{path.name} failed: there is no reading version of it.")
+    return nbformat.read(done, as_version=4)
+
+
+def readable(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy for readers: no widget state (there is no kernel), and each picture's words as its alternative text."""
+    page = nbformat.from_dict(notebook)
+    page.metadata.pop("widgets", None)
+    for cell in page.cells:
+        words = [o.metadata.get("image/png", {}).get("alt") for o in cell.get("outputs", []) if "data" in o]
+        if words := " ".join(filter(None, words)):
+            cell.metadata["mystnb"] = {"image": {"alt": words, "width": "100%"}}
+    return page
+
+
+def without_alt(notebook: nbformat.NotebookNode) -> list[str]:
+    """Cells that show a picture without words."""
+    return [
+        cell.get("id", "?")
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {}) and not output.metadata.get("image/png", {}).get("alt")
+    ]
+
+
+def picture(notebook: nbformat.NotebookNode, cell_id: str) -> tuple[bytes, str]:
+    """The picture of a cell and its words."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []) if cell.get("id") == cell_id else []:
+            if "image/png" in output.get("data", {}):
+                return base64.b64decode(output.data["image/png"]), output.metadata["image/png"]["alt"]
+    raise LookupError(f"The cell {cell_id} shows no picture.")
+
+
+def small(file: bytes) -> bytes:
+    """The same picture for a web page: at most ``WIDTH`` pixels wide, few colours."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(file)).convert("RGB")
+    if image.width > WIDTH:
+        image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(out, format="PNG", optimize=True)
+    return out.getvalue()
+
+
+def draw_gallery(notebooks: dict[str, nbformat.NotebookNode]) -> str:
+    """Write docs/gallery/ from the outputs, and return it as Markdown (addresses relative to docs/gallery)."""
+    GALLERY.mkdir(exist_ok=True)
+    words, file = moving_picture()
+    (GALLERY / "moving.webp").write_bytes(file)
+    entries = [f"![{words}](moving.webp)"]
+    for name, number, cell in PICTURES:
+        file, words = picture(notebooks[number], cell)
+        (GALLERY / f"{name}.png").write_bytes(small(file))
+        entries.append(f"![{words}]({name}.png)")
+    text = "\n\n".join(entries) + "\n"
+    (GALLERY / "README.md").write_text(
+        "# Gallery\n\nDrawn by `python3 docs/build.py --gallery` from executed notebooks.\n\n" + text, encoding="utf-8"
+    )
+    return text
+
+
+def moving_picture() -> tuple[str, bytes]:
+    """The signature explorer while KDPL trains: one run, epoch by epoch (WebP).
+
+    Shown is the picture whose KL falls most, of those that the teacher names rightly; the words say so.
+    """
+    import torch
+    from PIL import Image
+
+    import kdpl_utils as kd
+    from kdpl_utils.evaluate import kl_bits
+    from kdpl_utils.widgets import teacher_student
+
+    world = kd.load_world("emoji")
+    student, teacher = kd.load_vlm(*world.student), kd.load_vlm(*world.teacher)
+    names, train = [world.classnames[i] for i in world.base], kd.of_classes(world.train, world.base)
+    features, seen = (kd.encode_images(vlm, train.images) for vlm in (student, teacher))
+    target = kd.logits(seen, kd.encode_names(teacher, names, world.templates), student.scale)
+    texts = [kd.encode_names(student, names)]
+
+    def loss(prompt, batch):
+        return kd.symmetric_kl(target[batch], kd.logits(features[batch], prompt(names), student.scale))
+
+    def watch(prompt):
+        texts.append(prompt(names))
+        return {}
+
+    kd.learn(student, loss, train.labels, 0, kd.Recipe(**world.recipe), on_epoch=watch)
+    students = [kd.logits(features, text, student.scale) for text in texts]
+    explorer = teacher_student(train.images, names, target, students, train.labels, k=5)
+    fall = kl_bits(target, students[0]) - kl_bits(target, students[-1])
+    fall[target.argmax(-1) != train.labels.to(target.device)] = -torch.inf
+    explorer.controls["order"].value = "as given"
+    explorer.controls["picture"].value = int(fall.argmax()) + 1
+    frames = []
+    for epoch in range(len(texts)):
+        explorer.controls["step"].value = epoch
+        frames.append(Image.open(io.BytesIO(explorer.png)).convert("RGB"))
+    height = max(frame.height for frame in frames)
+    frames = [on_white(frame, height) for frame in frames]
+    out, times = io.BytesIO(), [900] + [350] * (len(frames) - 2) + [2500]
+    frames[0].save(
+        out, format="WEBP", save_all=True, append_images=frames[1:], duration=times, loop=0, quality=72, method=6
+    )
+    chosen = "of those that the teacher names rightly, the one whose KL falls most"
+    words = f"One training picture over the epochs of one KDPL run ({chosen}). At the end: {explorer.alt}"
+    return words, out.getvalue()
+
+
+def on_white(frame, height: int):
+    from PIL import Image
+
+    page = Image.new("RGB", (frame.width, height), "white")
+    page.paste(frame)
+    return page.resize((WIDTH, round(height * WIDTH / frame.width)), Image.Resampling.LANCZOS)
+
+
+def build(run: bool, gallery: bool) -> Path:
+    from kdpl_utils.widgets import widget_errors
+
+    source, pages = DOCS / "_build" / "source", DOCS / "_build" / "html"
+    shutil.rmtree(DOCS / "_build", ignore_errors=True)
+    (source / "notebooks").mkdir(parents=True)
+    notebooks = {}
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        notebook = notebooks[path.name[:2]] = executed_notebook(path, run)
+        wrong = widget_errors(notebook) + [f"cell {cell}: a picture without words" for cell in without_alt(notebook)]
+        if wrong:
+            sys.exit(f"{path.name}: " + "; ".join(wrong))
+        nbformat.write(readable(notebook), source / "notebooks" / path.name)
+    if gallery:
+        draw_gallery(notebooks)
+    shutil.copy(DOCS / "conf.py", source)
+    titles = "\n".join(f"notebooks/{path.stem}" for path in sorted(NOTEBOOKS.glob("*.ipynb")))
+    index = (DOCS / "index.md").read_text(encoding="utf-8").replace("{{notebooks}}", titles)
+    if GALLERY.exists():
+        shutil.copytree(GALLERY, source / "gallery")
+        index += "\n```{include} gallery/README.md\n:start-line: 4\n:relative-images:\n```\n"
+    (source / "index.md").write_text(index, encoding="utf-8")
+    sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", str(source), str(pages)]
+    if subprocess.run(sphinx).returncode:
+        sys.exit(
+            "The pages could not be built: Sphinx says why above. Is the extra installed: pip install -e '.[docs]'?"
+        )
+    return pages / "index.html"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--no-run", action="store_true", help="never run a notebook")
+    parser.add_argument("--gallery", action="store_true", help="draw docs/gallery/ anew")
+    options = parser.parse_args()
+    print(build(not options.no_run, options.gallery))

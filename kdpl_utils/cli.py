@@ -1,0 +1,193 @@
+"""The command line: ``kdpl``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; what the user did wrong is one sentence and exit status 2."""
+    args = parser().parse_args(arguments)
+    try:
+        return args.run(args)
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        sys.stderr.write(f"kdpl {args.command}: {error}\n")
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """What can be asked for."""
+    made = argparse.ArgumentParser(prog="kdpl", description="Prompt learning for CLIP without labels.")
+    commands = made.add_subparsers(dest="command", required=True, metavar="command")
+    for add in (_add_adapt, _add_predict, _add_reproduce, _add_worlds):
+        add(commands)
+    return made
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+# --- worlds --------------------------------------------------------------------------------------------------------
+
+
+def _add_worlds(commands) -> None:
+    command = commands.add_parser("worlds", help="list the data sets that are known by name")
+    command.set_defaults(run=_worlds)
+
+
+def _worlds(args: argparse.Namespace) -> int:
+    from .data import world_names
+
+    _say("\n".join(world_names()))
+    return 0
+
+
+# --- own pictures --------------------------------------------------------------------------------------------------
+
+
+def _add_adapt(commands) -> None:
+    command = commands.add_parser(
+        "adapt",
+        help="learn prompts from a folder of your pictures, without labels",
+        description="Learn prompts from a folder of pictures: a subfolder for each class, or just pictures with "
+        "--names for what may be in them, or without any names (the teacher then picks them from a dictionary).",
+    )
+    command.add_argument("folder", type=Path)
+    command.add_argument("--out", type=Path, required=True, help="folder for prompts, classifier and model card")
+    command.add_argument("--names", nargs="+", help="class names")
+    command.add_argument("--names-file", type=Path, help="a text file with a class name a line")
+    command.add_argument("--mode", choices=("labels", "kdpl", "kdpl-ca"))
+    command.add_argument("--learner", default="coop", choices=("coop", "cocoop", "vpt", "maple", "promptsrc"))
+    command.add_argument("--student", type=_model, help="name/weights (default: ViT-B-32-quickgelu/openai)")
+    command.add_argument("--teacher", type=_model, help="name/weights (default: ViT-L-14-quickgelu/openai)")
+    command.add_argument("--dictionary", default="imagenet21k", help="imagenet21k, open_images, or a file of names")
+    command.add_argument("--epochs", type=int)
+    command.add_argument("--lr", type=float)
+    command.add_argument("--views", type=int, default=0, help="random crops of each picture (default: none)")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--onnx", action="store_true", help="also write image tower and classifier as ONNX")
+    command.set_defaults(run=_adapt)
+
+
+def _adapt(args: argparse.Namespace) -> int:
+    from .own_images import adapt_folder
+
+    names = args.names
+    if args.names_file:
+        names = [line.strip() for line in args.names_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    made = adapt_folder(
+        args.folder, args.out, names, args.mode, args.learner, args.student, args.teacher, args.epochs, args.lr,
+        views=args.views, seed=args.seed, onnx=args.onnx, dictionary=args.dictionary, report=_say,
+    )  # fmt: skip
+    _say("\n".join(f"{what}: {value:.1f} %" for what, value in made.measured.items()))
+    _say("\n".join(f"written: {path}" for path in made.files.values()))
+    return 0
+
+
+def _add_predict(commands) -> None:
+    command = commands.add_parser("predict", help="name what is in pictures, with a classifier that adapt wrote")
+    command.add_argument("classifier", type=Path, help="classifier.safetensors")
+    command.add_argument("pictures", type=Path, nargs="+")
+    command.add_argument("--student", type=_model, help="the model it belongs to, if its weights came from a file")
+    command.add_argument("--top", type=int, default=3)
+    command.set_defaults(run=_predict)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from .checkpoints import load_classifier, model_of
+    from .photos import open_photo
+    from .vlm import load_vlm
+
+    classifier = load_classifier(args.classifier, load_vlm(*(args.student or model_of(args.classifier))))
+    images = [open_photo(path, upright=True) for path in args.pictures]
+    for path, row in zip(args.pictures, classifier.predict(images, args.top)):
+        _say(f"{path}: " + ", ".join(f"{name} {p:.0%}" for name, p in row))
+    return 0
+
+
+# --- reproduce -----------------------------------------------------------------------------------------------------
+
+
+def _model(text: str) -> tuple[str, str | None]:
+    """``ViT-B-32-quickgelu/openai`` → its two parts; the second may be a file, or missing."""
+    name, _, pretrained = text.partition("/")
+    return name, pretrained or None
+
+
+def _add_reproduce(commands) -> None:
+    from .reproduce import LEARNERS, MODES, TABLES
+
+    command = commands.add_parser(
+        "reproduce",
+        help="train and test prompt learners as the paper does; goes on where it was stopped",
+        description="Train and test prompt learners as the paper does. What is complete is skipped, so the same "
+        "command goes on where it was stopped. The published settings are the defaults.",
+    )
+    command.add_argument("--table", default="base-to-novel", choices=TABLES)
+    command.add_argument("--world", default="emoji", help="the data set to train on (kdpl worlds lists them)")
+    command.add_argument("--targets", nargs="+", default=[], help="data sets to test on, for --table cross-dataset")
+    command.add_argument("--learner", nargs="+", default=list(LEARNERS), choices=LEARNERS)
+    command.add_argument("--mode", nargs="+", default=list(MODES), choices=MODES)
+    command.add_argument("--seeds", type=int, default=3, help="how many, from 1 on (default: 3)")
+    command.add_argument("--shots", type=int, nargs="+", default=None, help="pictures a class (default: 16)")
+    command.add_argument("--student", type=_model, help="name/weights, e.g. RN50-quickgelu/openai")
+    command.add_argument("--teacher", type=_model, nargs="+", help="one, or several to be averaged")
+    command.add_argument("--scale", choices=("student", "own"), help="of the teacher's logits (default: student)")
+    command.add_argument("--k", type=int, help="names kept for a batch without class names")
+    command.add_argument("--views", type=int, help="crops of each picture, drawn once; 0: pictures as they are")
+    command.add_argument("--epochs", type=int)
+    command.add_argument("--batch-size", type=int)
+    command.add_argument("--lr", type=float)
+    command.add_argument("--out", type=Path, default=Path("results"), help="folder of all runs (default: results)")
+    command.add_argument("--root", type=Path, help="folder of the real data sets (default: $KDPL_DATA)")
+    command.add_argument("--workers", type=int, help="processes side by side (default: one for each GPU)")
+    command.add_argument("--cluster", choices=("slurm", "local"), help="send the runs to a cluster (submitit)")
+    command.set_defaults(run=_reproduce)
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    from . import reproduce
+
+    if args.seeds < 1:
+        raise ValueError(f"--seeds is {args.seeds}: give at least 1.")
+    shots = args.shots or ([1, 2, 4, 8, 16] if args.table == "few-shot" else [16])
+    pairs = reproduce.plan(
+        args.table,
+        args.world,
+        args.learner,
+        args.mode,
+        range(1, args.seeds + 1),
+        shots,
+        args.targets,
+        args.root,
+        student=args.student,
+        teachers=args.teacher and tuple(args.teacher),
+        scale=args.scale,
+        k=args.k,
+        views=args.views,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        lr=args.lr,
+    )
+    reproduce.run(pairs, args.out, args.root, args.workers, args.cluster, _say)
+    _say(f"\n{args.table}, {args.world}, top-1 in per cent, mean ± standard deviation over seeds\n")
+    _say(_markdown(reproduce.table_rows(pairs, args.out)))
+    for title, rows in reproduce.paper_rows(args.table):
+        _say(f"\n{title} (paper, not run here)\n\n{_markdown(rows)}")
+    return 0
+
+
+def _markdown(rows: Sequence[dict[str, str]]) -> str:
+    """A Markdown table whose columns are those of any row."""
+    head = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [head, ["---"] * len(head), *([row.get(column, "") for column in head] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

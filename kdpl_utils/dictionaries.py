@@ -1,0 +1,160 @@
+"""Dictionaries: the thousands of names among which a class-agnostic teacher chooses."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import functools
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+OPEN_IMAGES_FILE = "oidv7-class-descriptions.csv"
+OPEN_IMAGES = f"https://storage.googleapis.com/openimages/v7/{OPEN_IMAGES_FILE}"
+
+
+def unique_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The names in their order, each once; upper and lower case are one."""
+    first = {}
+    for name in names:
+        first.setdefault(name.lower(), name)
+    return tuple(first.values())
+
+
+def load_dictionary(source: str | Path | Iterable[str], root: Path) -> tuple[str, ...]:
+    """Names for class-agnostic learning, in their order, none twice.
+
+    Args:
+        source: ``"imagenet21k"``, ``"open_images"``, the path of a file (``read_names``), or the names themselves.
+        root: the folder of real data sets, where Open Images' list lies or is put.
+    """
+    if isinstance(source, str | Path):
+        if source == "imagenet21k":
+            return imagenet21k_names()
+        names = open_images_names(root) if source == "open_images" else read_names(source)
+    else:
+        names = [str(name).strip() for name in source]
+    names = unique_names(name for name in names if name)
+    if not names:
+        raise ValueError("The dictionary has no name in it: give at least as many as a batch selects.")
+    return names
+
+
+def read_names(path: str | Path) -> list[str]:
+    """A list of one's own: a text file with one name a line, or a ``.csv``.
+
+    Of a CSV the column ``DisplayName`` or ``ClassName`` is read, or else its only column, which has no header then.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no dictionary {str(path)!r}: give 'imagenet21k', 'open_images', a list of names, or the path of "
+            "a text file with one name a line."
+        )
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    if path.suffix.lower() != ".csv":
+        return [line.strip() for line in lines if line.strip()]
+    rows = [row for row in csv.reader(lines) if row]
+    header = rows[0] if rows else []
+    column = next((header.index(name) for name in ("DisplayName", "ClassName") if name in header), None)
+    if column is None and len(header) > 1:
+        raise ValueError(f"{path} has {len(header)} columns: call the one with the names ClassName in its first line.")
+    return [row[column or 0].strip() for row in (rows if column is None else rows[1:])]
+
+
+def open_images_names(root: Path) -> list[str]:
+    """The display names of Open Images V7, some 20,900: what KDPL's own dictionary holds; fetched once.
+
+    Raises:
+        FileNotFoundError: the list is not there and could not be fetched; says what to put where.
+    """
+    path = root / OPEN_IMAGES_FILE
+    if not path.exists():
+        from torchvision.datasets.utils import download_url
+
+        try:
+            download_url(OPEN_IMAGES, str(root))
+        except (OSError, RuntimeError) as error:
+            message = f"{path} is missing and could not be fetched: put {OPEN_IMAGES} there and load it again."
+            raise FileNotFoundError(message) from error
+    return read_names(path)
+
+
+@functools.cache
+def imagenet21k_names() -> tuple[str, ...]:
+    """About 20,000 names from WordNet: the first lemma of each ImageNet-21k class, in timm's order, each once."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-22k")
+    lemmas = (info.index_to_description(i).split(",")[0].strip() for i in range(info.num_classes()))
+    return unique_names(lemmas)
+
+
+@dataclass(frozen=True)
+class DictionaryReport:
+    """How many true class names a dictionary holds, case and underscores aside.
+
+    Attributes:
+        size: names in the dictionary.
+        held: the class names that it holds.
+        missing: each class name that it does not hold → its nearest spelling there, or None where none is near.
+    """
+
+    size: int
+    held: tuple[str, ...]
+    missing: dict[str, str | None]
+
+    @property
+    def share(self) -> float:
+        """Of the class names, those held, 0 to 1."""
+        return len(self.held) / (len(self.held) + len(self.missing))
+
+    def __str__(self) -> str:
+        total = len(self.held) + len(self.missing)
+        text = f"{len(self.held)} of {total} class names ({self.share:.0%}) are among the dictionary's {self.size}"
+        shown = [f"{name} (nearest: {near})" if near else name for name, near in list(self.missing.items())[:10]]
+        rest = f" and {len(self.missing) - 10} more" if len(self.missing) > 10 else ""
+        return f"{text}; missing: {', '.join(shown)}{rest}." if shown else f"{text}."
+
+
+def dictionary_report(dictionary: Sequence[str], classnames: Sequence[str]) -> DictionaryReport:
+    """Whether class-agnostic learning could choose the true names at all; a missing one can only be approached."""
+    if not len(classnames):
+        raise ValueError("There are no class names to look for: this world has none.")
+    plain = [_plain(name) for name in dictionary]
+    known, index = set(plain), _by_trigram(plain)
+    held = tuple(name for name in classnames if _plain(name) in known)
+    nearest = {name: _nearest(_plain(name), plain, index) for name in classnames if _plain(name) not in known}
+    missing = {name: None if i is None else dictionary[i] for name, i in nearest.items()}
+    return DictionaryReport(len(dictionary), held, missing)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def _trigrams(plain: str) -> set[str]:
+    padded = f"  {plain} "
+    return {padded[i : i + 3] for i in range(len(padded) - 2)}
+
+
+def _by_trigram(plain: Sequence[str]) -> dict[str, list[int]]:
+    """Comparing a thousand names with twenty thousand by difflib alone would take minutes."""
+    index = defaultdict(list)
+    for i, name in enumerate(plain):
+        for trigram in _trigrams(name):
+            index[trigram].append(i)
+    return index
+
+
+def _nearest(name: str, plain: Sequence[str], index: dict[str, list[int]], cutoff: float = 0.6) -> int | None:
+    """Which has the highest difflib ratio among the twenty that share most trigrams, if that is ``cutoff``."""
+    wanted = _trigrams(name)
+    shared = Counter(i for trigram in wanted for i in index.get(trigram, ()))
+    overlap = {i: 2 * n / (len(wanted) + len(plain[i]) + 1) for i, n in shared.items()}  # Dice's, 0 to 1
+    candidates = heapq.nsmallest(20, overlap, key=lambda i: (-overlap[i], i))
+    ratio = {i: difflib.SequenceMatcher(None, name, plain[i]).ratio() for i in candidates}
+    best = max(candidates, key=lambda i: ratio[i], default=None)
+    return None if best is None or ratio[best] < cutoff else best

@@ -1,0 +1,14 @@
+"""Prompt learners under one protocol, one file each: ``learner(images, classnames)`` → logits.
+
+Another one is one more file with a subclass of ``Learner``.
+"""
+
+from .base import Learner
+from .cocoop import CoCoOp
+from .coop import CoOp
+from .maple import MaPLe
+from .promptkd import PromptKD
+from .promptsrc import PromptSRC
+from .vpt import VPT
+
+__all__ = ["VPT", "CoCoOp", "CoOp", "Learner", "MaPLe", "PromptKD", "PromptSRC"]

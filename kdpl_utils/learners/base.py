@@ -1,0 +1,165 @@
+"""What all prompt learners are: images and class names → logits, with a gradient to the learned tensors only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..prompts import word_vectors
+from ..text import text_tower
+from ..train import Recipe
+from ..vision import encode_image
+from ..vlm import VLM, Pixels, check_names, encode_texts, logits, unit
+
+
+class Learner(nn.Module):
+    """Images (N, 3, H, W), or their features, and C class names → logits (N, C). This one is zero-shot CLIP itself.
+
+    A method overrides ``text`` or ``tokens`` or both, or ``classifier`` where the two depend on each other; and
+    ``loss`` if it adds a term of its own. So ``cross_entropy``, ``symmetric_kl`` and ``select_classes`` apply to all:
+
+        learner.loss(pixels, names, lambda z: F.cross_entropy(z, labels))        # supervised
+        learner.loss(pixels, names, lambda z: symmetric_kl(teacher_logits, z))   # KDPL
+
+    Attributes:
+        vlm: the frozen student; ``learner.parameters()`` yields nothing of it.
+        settings: the arguments that make this learner again, kept in its file.
+        recipe: the published schedule.
+    """
+
+    recipe: ClassVar[Recipe] = Recipe()
+
+    def __init__(self, vlm: VLM, **settings):
+        super().__init__()
+        self.vlm, self.settings = vlm, settings
+        self.frozen_text = FrozenTexts(vlm)
+
+    def text(self, classnames: Sequence[str]) -> Tensor:
+        """(C, D) unit text features; by default of "a photo of a name.", each name encoded once."""
+        return self.frozen_text(classnames)
+
+    def image(self, images: Tensor) -> Tensor:
+        """(N, D) unit image features of preprocessed images (N, 3, H, W), seen with ``tokens()`` where there are any.
+
+        A learner without tokens passes cached unit features (N, D) through.
+        """
+        tokens = self.tokens()
+        return prompted_features(self.vlm, images, tokens) if tokens else self.frozen_image(images)
+
+    def tokens(self) -> list[Tensor]:
+        """The learned tokens (n, d) of the image tower's first layers; none by default."""
+        return []
+
+    def frozen_image(self, images: Tensor) -> Tensor:
+        """(N, D) unit image features of the model as it was."""
+        if images.ndim == 2:
+            return images
+        with torch.no_grad():
+            return unit(self.vlm.model.encode_image(images))
+
+    def classifier(self, classnames: Sequence[str]) -> Callable[[Tensor], Tensor]:
+        """Images → logits (N, C) for one list of names, which is encoded once for any number of images."""
+        text = self.text(classnames)
+        return lambda images: logits(self.image(images), text, self.vlm.scale)
+
+    def forward(self, images: Tensor, classnames: Sequence[str]) -> Tensor:
+        return self.classifier(classnames)(images)
+
+    def loss(self, images: Tensor, classnames: Sequence[str], supervise: Callable[[Tensor], Tensor]) -> Tensor:
+        """What to minimise: ``supervise`` maps logits (N, C) to a scalar; the method's own term, if any, is added."""
+        return supervise(self(images, classnames))
+
+    def predict(self, images: Sequence, classnames: Sequence[str], k: int = 5) -> list[list[tuple[str, float]]]:
+        """The k most probable names of each PIL picture, with their probabilities, most probable first."""
+        return predict(self.vlm, self.classifier(classnames), images, check_names(classnames), k)
+
+    def n_learned(self) -> int:
+        """How many numbers are learned."""
+        return sum(p.numel() for p in self.parameters())
+
+
+@torch.no_grad()
+def predict(
+    vlm: VLM, classify: Callable[[Tensor], Tensor], images: Sequence, classnames: Sequence[str], k: int
+) -> list[list[tuple[str, float]]]:
+    """The k most probable names of each PIL picture, with probabilities; ``classify``: preprocessed → logits (N, C)."""
+    pixels, found = Pixels(vlm, images), []
+    for start in range(0, len(images), 64):
+        top = classify(pixels[start : start + 64]).softmax(-1).topk(min(k, len(classnames)))
+        for indices, values in zip(top.indices.tolist(), top.values.tolist()):
+            found.append([(classnames[c], p) for c, p in zip(indices, values)])
+    return found
+
+
+class FrozenTexts:
+    """Class names → (C, D) unit text features of the frozen model, each name encoded when first asked for.
+
+    Args:
+        templates: sentences with ``{}``; their features are averaged as they come, then made unit.
+    """
+
+    def __init__(self, vlm: VLM, templates: Sequence[str] = ("a photo of a {}.",)):
+        self.vlm, self.templates, self.known = vlm, templates, {}
+
+    def __call__(self, classnames: Sequence[str]) -> Tensor:
+        names = check_names(classnames)
+        new = [name for name in names if name not in self.known]
+        for start in range(0, len(new), 256):
+            part = new[start : start + 256]
+            # All sentences of all names at once: names behind the same words share those.
+            texts = [t.format(n.replace("_", " ")) for t in self.templates for n in part]
+            mean = encode_texts(self.vlm, texts).unflatten(0, (len(self.templates), len(part))).mean(0)
+            self.known.update(zip(part, unit(mean)))
+        return torch.stack([self.known[name] for name in names])
+
+
+def prompted_features(vlm: VLM, images: Tensor, tokens: list[Tensor], raw: bool = False) -> Tensor:
+    """(N, D) image features, unit unless ``raw``, of images (N, 3, H, W) with learned tokens in the image tower."""
+    if images.ndim != 4:
+        raise ValueError(
+            "This learner changes the image tower, so it needs the images (N, 3, H, W), not features cached without "
+            f"its tokens, of shape {tuple(images.shape)}: use Pixels(vlm, pictures)."
+        )
+    features = encode_image(vlm.model, images, tokens)
+    return features if raw else unit(features)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """PyTorch's own initialisation, drawn by ``seed`` and leaving the global random numbers as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def words_to_start_from(vlm: VLM, ctx_init: str, n_ctx: int) -> tuple[Tensor | None, str]:
+    """The first ``n_ctx`` words as vectors (n_ctx, d), and what is frozen behind them as a template for the name.
+
+    None and "{}." where there are fewer words than vectors: then the start is random.
+    """
+    words, rest = word_vectors(vlm, ctx_init), ctx_init.split()[n_ctx:]
+    if n_ctx > len(words):
+        return None, "{}."
+    if len(words) != len(ctx_init.split()):
+        raise ValueError(f"A word of {ctx_init!r} is several tokens: start from words of one token each.")
+    return words[:n_ctx].clone(), " ".join([*rest, "{}."])
+
+
+def check_depth(vlm: VLM, depth: int | None, published: int, towers: Sequence[str]) -> int:
+    """How many layers get fresh tokens; None takes the published number, or all layers of a shallower model."""
+    found = {
+        "image": len(vlm.model.visual.transformer.resblocks) if "image" in towers else None,
+        "text": len(text_tower(vlm.model).transformer.resblocks) if "text" in towers else None,
+    }
+    name, layers = min(((t, found[t]) for t in towers), key=lambda pair: pair[1])
+    if depth is None:
+        return min(published, layers)
+    if not 1 <= depth <= layers:
+        raise ValueError(
+            f"depth is {depth}, and the {name} tower of {vlm.name} has {layers} layers: choose 1…{layers}."
+        )
+    return depth

@@ -1,0 +1,60 @@
+"""PromptKD's student: Li et al., Unsupervised Prompt Distillation, CVPR 2024 (arXiv 2403.02781)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ..train import Recipe
+from ..vlm import VLM, unit
+from .base import FrozenTexts, Learner, prompted_features, seeded
+from .vpt import visual_tokens
+
+
+class PromptKD(Learner):
+    """The student's image features, mapped onto the teacher's text features; the student needs no text tower.
+
+    Deep visual tokens as in VPT, and a network of two layers D_student → D_teacher → D_teacher (section 3.3). Logits
+    are the student's ``exp(logit_scale)``, as published, times cosines with the teacher's text features, stored once
+    for each name.
+
+    Args:
+        vlm: the student; its image tower must be a vision transformer.
+        teacher: whose text features are the classes; needed again when the learner is loaded from a file.
+        n_ctx, depth, seed: as in ``VPT``, by default 4 tokens in 9 layers.
+        template: the teacher's sentence.
+
+    The paper's teacher is itself a learned PromptSRC of ViT-L/14; here it is any zero-shot CLIP. The network has no
+    batch normalisation, so that an answer does not depend on the other images of its batch.
+    """
+
+    recipe = Recipe(epochs=20, batch_size=8, lr=5e-3)
+
+    def __init__(
+        self,
+        vlm: VLM,
+        teacher: VLM,
+        n_ctx: int = 4,
+        depth: int | None = None,
+        template: str = "a photo of a {}.",
+        seed: int = 0,
+    ):
+        super().__init__(vlm, n_ctx=n_ctx, depth=depth, template=template, seed=seed)
+        self.visual = visual_tokens(vlm, n_ctx, depth, 9, seed, "PromptKD")
+        self.teacher, self.teacher_text = teacher, FrozenTexts(teacher, (template,))
+        there = vlm.model.visual.output_dim, teacher.model.visual.output_dim
+        with seeded(seed):
+            self.project = nn.Sequential(nn.Linear(there[0], there[1]), nn.ReLU(), nn.Linear(there[1], there[1])).to(
+                self.visual[0]
+            )
+
+    def text(self, classnames: Sequence[str]) -> Tensor:
+        return self.teacher_text(classnames).to(self.visual[0])
+
+    def tokens(self) -> list[Tensor]:
+        return list(self.visual)
+
+    def image(self, images: Tensor) -> Tensor:
+        seen = prompted_features(self.vlm, images, self.tokens(), raw=True)
+        return unit(self.project(seen.to(self.visual[0].dtype)))

@@ -1,0 +1,83 @@
+"""PromptSRC: Khattak et al., Self-regulating Prompts, ICCV 2023 (arXiv 2307.06948)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..prompts import PromptTexts, random_vectors
+from ..train import Recipe
+from ..vlm import VLM, logits
+from .base import FrozenTexts, Learner, check_depth, words_to_start_from
+from .vpt import visual_tokens
+
+TEXT_WEIGHT, IMAGE_WEIGHT = 25.0, 10.0  # section 3.2; the logits' term has weight 1
+
+
+def templates() -> tuple[str, ...]:
+    """The 60 sentences of the frozen reference: the first 60 of OpenAI's 80 for ImageNet, as the published code has."""
+    from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+
+    return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES[:60])
+
+
+class PromptSRC(Learner):
+    """Independent context in both towers, held near the frozen model: 46,080 numbers on ViT-B/32, 15,360 at depth 3.
+
+    Three terms are added to whatever supervises (section 3.2), with t, i, z the learned text features, image features
+    and logits, and t0, i0, z0 the frozen ones, t0 averaged over 60 sentences for each name:
+    25·mean|t − t0| + 10·mean|i − i0| + KL(softmax z0 ‖ softmax z) / C. The learned tensors are averaged over the epochs
+    with Gaussian weights (section 3.3), see ``Recipe.average``.
+
+    Args:
+        vlm: the student; its image tower must be a vision transformer.
+        n_ctx: learned vectors in each layer of either tower; with fewer than ``ctx_init`` has words, the words behind
+            them stay as frozen words.
+        depth, depth_text: layers with fresh vectors; by default 9 (``depth_text``: as ``depth``), or all of a
+            shallower tower. ``CROSS_DATASET`` holds the settings published for transfer between data sets.
+        ctx_init: words to start the first text layer from; the rest starts from N(0, 0.02²).
+
+    The published code averages the frozen half-precision weights too, which moves them; here only what is learned.
+    """
+
+    recipe = Recipe(epochs=20, batch_size=4, lr=2.5e-3, average=(15, 1))
+
+    def __init__(
+        self,
+        vlm: VLM,
+        n_ctx: int = 4,
+        depth: int | None = None,
+        depth_text: int | None = None,
+        ctx_init: str = "a photo of a",
+        seed: int = 0,
+    ):
+        super().__init__(vlm, n_ctx=n_ctx, depth=depth, depth_text=depth_text, ctx_init=ctx_init, seed=seed)
+        self.visual = visual_tokens(vlm, n_ctx, depth, 9, seed, "PromptSRC")
+        layers = check_depth(vlm, depth if depth_text is None else depth_text, 9, ("text",))
+        drawn = random_vectors(vlm, n_ctx * layers, seed + 1).split(n_ctx)
+        words, template = words_to_start_from(vlm, ctx_init, n_ctx)
+        self.ctx = nn.Parameter(drawn[0].clone() if words is None else words)
+        self.deep = nn.ParameterList(drawn[1:])
+        self.texts = PromptTexts(vlm, n_ctx, template=template)
+        self.reference = FrozenTexts(vlm, templates())
+
+    def text(self, classnames: Sequence[str]) -> Tensor:
+        return self.texts.encode(classnames, self.ctx, list(self.deep))
+
+    def tokens(self) -> list[Tensor]:
+        return list(self.visual)
+
+    def loss(self, images: Tensor, classnames: Sequence[str], supervise: Callable[[Tensor], Tensor]) -> Tensor:
+        t, i, scale = self.text(classnames), self.image(images), self.vlm.scale
+        t0, i0 = self.reference(classnames), self.frozen_image(images)
+        z, z0 = logits(i, t, scale), logits(i0, t0, scale)
+        near_text = TEXT_WEIGHT * (t - t0).abs().mean()
+        near_image = IMAGE_WEIGHT * (i - i0).abs().mean()
+        kl = F.kl_div(z.log_softmax(-1), z0.log_softmax(-1), reduction="sum", log_target=True)
+        near_logits = kl / z.numel()  # a mean over images and classes
+        return supervise(z) + near_text + near_image + near_logits
+
+
+CROSS_DATASET = {"settings": {"depth": 3}, "recipe": Recipe(epochs=20, batch_size=4, lr=2.5e-3, average=(6, 10))}

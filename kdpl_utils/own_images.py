@@ -1,0 +1,162 @@
+"""From a folder of one's own pictures to learned prompts, a classifier to take away, and a page that says how good."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .checkpoints import classifier_of, export_classifier, export_onnx, save_learner
+from .data import World, folder_world
+from .evaluate import accuracy, top1_agreement
+from .files import write_whole
+from .learners import Learner
+from .reproduce import LEARNERS, Lab, Training, emoji_recipe
+from .vlm import encode_images, encode_names, load_vlm, logits, shipped_models
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came out.
+
+    Attributes:
+        learner: the learned prompts.
+        files: what was written, by kind: ``learned``, ``classifier`` and ``onnx`` where asked for, ``card``.
+        measured: what the card says, numbers in per cent.
+    """
+
+    learner: Learner
+    files: dict[str, Path]
+    measured: dict[str, float]
+
+
+def adapt_folder(
+    folder: str | Path,
+    out: str | Path,
+    classnames: Sequence[str] | None = None,
+    mode: str | None = None,
+    learner: str = "coop",
+    student: tuple[str, str | None] | None = None,
+    teacher: tuple[str, str | None] | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    k: int = 0,
+    views: int = 0,
+    seed: int = 0,
+    onnx: bool = False,
+    dictionary: str | Path | Sequence[str] = "imagenet21k",
+    report: Callable[[str], None] = lambda line: None,
+) -> Adapted:
+    """Learn prompts from a folder of pictures, mostly without labels, and write everything that came of it.
+
+    Args:
+        folder: as ``folder_world`` reads it: with a subfolder for each class, or just pictures.
+        out: gets ``learned.safetensors``, ``classifier.safetensors``, ``classifier.onnx`` and ``README.md``.
+        classnames: what may be in the pictures; without them and without subfolders the names come from
+            ``dictionary``, and there is no classifier to export.
+        mode: ``"kdpl"``, ``"kdpl-ca"``, or ``"labels"`` where there are some; by default the first, or the second
+            where there are no names.
+        student, teacher: (name, pretrained); by default ViT-B/32 and ViT-L/14 of OpenAI's.
+        views: crops of each picture, drawn once; 0 takes the pictures as they are.
+
+    Raises:
+        ValueError: what was asked for does not fit together; one sentence says what to change.
+    """
+    start, out = time.perf_counter(), Path(out)
+    world = folder_world(folder, classnames, dictionary=dictionary)
+    labelled = bool((world.train.labels >= 0).all())
+    mode = mode or ("kdpl" if world.classnames else "kdpl-ca")
+    if mode == "kdpl" and not world.classnames:
+        raise ValueError("KDPL needs class names: give some, or choose the mode kdpl-ca, which takes a dictionary's.")
+    if mode == "labels" and not labelled:
+        raise ValueError(f"The pictures of {folder} have no labels: use a subfolder for each class, or the mode kdpl.")
+    student, teacher = student or world.student, teacher or world.teacher
+    recipe = replace(LEARNERS[learner].recipe, seed=seed)
+    if student[0] in shipped_models():
+        recipe = emoji_recipe(learner, recipe)
+    recipe = replace(recipe, epochs=epochs or recipe.epochs, lr=lr or recipe.lr)
+    job = Training(
+        str(folder), learner, mode, seed, tuple(student), (tuple(teacher),), recipe, "all", 0, k=k, views=views
+    )
+    lab = Lab(out / "cache", progress=True)
+    lab.worlds[job.world] = world
+    report(f"{len(world.train)} pictures, {len(world.classnames) or 'no'} class names, {mode} with {learner}.")
+    learned = lab.learner(job)
+    measured = _measure(learned, lab, world, teacher)
+    files = {"learned": save_learner(learned, out / "learned.safetensors", recipe)}
+    if world.classnames:
+        files["classifier"] = export_classifier(learned, world.classnames, out / "classifier.safetensors")
+        if onnx:
+            files["onnx"] = export_onnx(classifier_of(learned, world.classnames), out / "classifier.onnx")
+    minutes = (time.perf_counter() - start) / 60
+    text = _card(folder, world, job, learned, measured, minutes)
+    files["card"] = write_whole(out / "README.md", lambda part: part.write_text(text, encoding="utf-8"))
+    return Adapted(learned, files, measured)
+
+
+def _measure(learned: Learner, lab: Lab, world: World, teacher: tuple[str, str | None]) -> dict[str, float]:
+    """Agreement with the teacher on the training pictures; accuracies, where there are labelled test pictures."""
+    if not world.classnames:
+        return {}
+    vlm, names = learned.vlm, world.classnames
+    above = load_vlm(*teacher, lab.device)
+    before = Learner(vlm)
+
+    def scored(learner: Learner, split) -> object:
+        inputs, classify = lab.inputs(learner, split.images, split.key), learner.classifier(names)
+        return lab.all_logits(classify, inputs, len(split))
+
+    text = encode_names(above, names, world.templates)
+    target = logits(encode_images(above, world.train.images), text, above.scale).to(vlm.device)
+    found = {
+        "agreement with the teacher, before": 100 * top1_agreement(target, scored(before, world.train)),
+        "agreement with the teacher, after": 100 * top1_agreement(target, scored(learned, world.train)),
+    }
+    if len(world.test) and (world.test.labels >= 0).all():
+        labels = world.test.labels.to(vlm.device)
+        seen = logits(encode_images(above, world.test.images), text, above.scale).to(vlm.device)
+        found["test accuracy, zero-shot student"] = 100 * accuracy(scored(before, world.test), labels)
+        found["test accuracy, learned"] = 100 * accuracy(scored(learned, world.test), labels)
+        found["test accuracy, teacher"] = 100 * accuracy(seen, labels)
+    return found
+
+
+def _card(
+    folder: str | Path, world: World, job: Training, learned: Learner, measured: dict[str, float], minutes: float
+) -> str:
+    """The model card."""
+    labels = "labels were used" if job.mode == "labels" else "no label was used in training"
+    names = ", ".join(world.classnames[:40]) + (" …" if len(world.classnames) > 40 else "")
+    test = len(world.test) if (world.test.labels >= 0).all() else 0
+    lines = [
+        f"# Prompts learned from {Path(folder).name}",
+        "",
+        f"* Method: {type(learned).__name__}, {job.mode} ({labels}); {learned.n_learned():,} learned numbers",
+        f"* Student: {' '.join(filter(None, job.student))}; teacher: {' '.join(filter(None, job.teachers[0]))}",
+        f"* Data: {len(world.train)} training and {test} labelled test pictures",
+        f"* Class names ({len(world.classnames)}): {names or 'none; the teacher picked from a dictionary'}",
+        f"* Recipe: {job.recipe.epochs} epochs, batches of {job.recipe.batch_size}, learning rate {job.recipe.lr:g}, "
+        f"seed {job.seed}; {minutes:.1f} minutes in all",
+        "",
+        "## Measured",
+        "",
+    ]
+    lines += [f"* {what}: {value:.1f} %" for what, value in measured.items()] or ["Nothing: there are no class names."]
+    if "test accuracy, learned" in measured:
+        gain = measured["test accuracy, learned"] - measured["test accuracy, zero-shot student"]
+        verdict = "better" if gain > 0 else "no better" if gain == 0 else "worse"
+        lines += ["", f"On the test pictures the learned prompts are {verdict} than none ({gain:+.1f} points)."]
+        if test < 200:
+            lines += [f"{test} test pictures are few: a difference of some points may be chance."]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "* One run with one seed."
+        + ("" if job.mode == "labels" else " Where the teacher errs, the student learns to err."),
+        "* Prompts belong to the student named above, with these weights and no others.",
+        "* Names outside the list can be tried, but nothing here measured them.",
+        "",
+    ]  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,59 @@
+"""Arrays in, figure out.  No metric is computed here; each figure carries a sentence about its data in ``fig.alt``.
+
+``pictures`` are figures of images and their distributions, ``curves`` of many runs and settings, ``lessons`` the
+panels that the explorers of ``kdpl_utils.widgets`` redraw.
+"""
+
+from .curves import (
+    ablation,
+    context_words,
+    entropy_histogram,
+    gain_vs_teacher,
+    k_curves,
+    learning_curves,
+    pareto,
+    reliability,
+    seed_dots,
+    slopes,
+)
+from .lessons import calibration_bench, class_pick, context_step, domain_lens, prediction, price, simplex, temperature
+from .pictures import (
+    confident_mistakes,
+    distributions,
+    picture_row,
+    selected_names,
+    similarity_heatmap,
+    teacher_student,
+)
+from .style import METHODS, ROLES, Figure, png
+
+__all__ = [
+    "Figure",
+    "METHODS",
+    "ROLES",
+    "ablation",
+    "calibration_bench",
+    "class_pick",
+    "confident_mistakes",
+    "context_step",
+    "context_words",
+    "distributions",
+    "domain_lens",
+    "entropy_histogram",
+    "gain_vs_teacher",
+    "k_curves",
+    "learning_curves",
+    "pareto",
+    "picture_row",
+    "png",
+    "prediction",
+    "price",
+    "reliability",
+    "seed_dots",
+    "selected_names",
+    "similarity_heatmap",
+    "simplex",
+    "slopes",
+    "teacher_student",
+    "temperature",
+]

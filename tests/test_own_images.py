@@ -1,0 +1,130 @@
+"""From a folder to prompts, a classifier and a card that says what was measured, through the command itself."""
+
+import json
+
+import pytest
+import torch
+
+import kdpl_utils as kd
+from kdpl_utils.checkpoints import load_classifier, load_learner, model_of
+from kdpl_utils.cli import main
+from kdpl_utils.own_images import adapt_folder
+from kdpl_utils.vlm import Pixels
+
+MODELS = {"student": ("emoji-student-vit", None), "teacher": ("emoji-teacher-large", None)}
+OPTIONS = ["--student", "emoji-student-vit", "--teacher", "emoji-teacher-large", "--epochs", "3"]
+
+
+@pytest.fixture(scope="module")
+def world():
+    return kd.load_world("emoji/activities")
+
+
+@pytest.fixture(scope="module")
+def labelled(world, tmp_path_factory):
+    """Ten pictures of each of four classes, in subfolders."""
+    folder = tmp_path_factory.mktemp("labelled")
+    for i in range(4):
+        (folder / world.classnames[i]).mkdir()
+        for n, row in enumerate((world.test.labels == i).nonzero().flatten()[:10].tolist()):
+            world.test.images[row].save(folder / world.classnames[i] / f"{n}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(labelled, tmp_path_factory):
+    """The same pictures in one heap."""
+    folder = tmp_path_factory.mktemp("heap")
+    for i, path in enumerate(sorted(labelled.rglob("*.png"))):
+        (folder / f"{i}.png").write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    path = tmp_path_factory.mktemp("words") / "words.txt"
+    path.write_text("balloon\nChristmas tree\nsoccer ball\ntrophy\npaint\n")
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:.*no subfolders train and test")
+def test_a_labelled_folder_is_scored(labelled, words, world, tmp_path):
+    made = adapt_folder(labelled, tmp_path, epochs=3, dictionary=words, onnx=True, **MODELS)
+    assert set(made.files) == {"learned", "classifier", "onnx", "card"}
+    student = kd.load_vlm(*model_of(made.files["classifier"]), device="cpu")
+    classifier = load_classifier(made.files["classifier"], student)
+    own = kd.data.folder_world(labelled, dictionary=words)
+    right = classifier(Pixels(student, own.test.images)[:]).argmax(1) == own.test.labels
+    assert made.measured["test accuracy, learned"] == pytest.approx(100 * right.double().mean().item())
+    card = made.files["card"].read_text()
+    assert f"test accuracy, learned: {made.measured['test accuracy, learned']:.1f} %" in card
+    assert "no label was used" in card and "20 training and 12 labelled test pictures" in card
+    assert "12 test pictures are few" in card
+
+
+def test_onnx_gives_the_same_logits(labelled, words, tmp_path):
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from kdpl_utils.checkpoints import classifier_of, export_onnx
+    from kdpl_utils.learners import CoOp, MaPLe
+
+    world = kd.load_world("emoji/activities")
+    for name, kind in (("emoji-student-rn", CoOp), ("emoji-student-vit", MaPLe)):
+        vlm = kd.load_vlm(name, device="cpu")
+        classifier = classifier_of(kind(vlm), ["balloon", "trophy"])
+        path, pixels = export_onnx(classifier, tmp_path / f"{name}.onnx"), Pixels(vlm, world.test.images)[:5]
+        (found,) = runtime.InferenceSession(str(path)).run(None, {"images": pixels.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), classifier(pixels), atol=1e-4, rtol=1e-4)
+        told = {p.key: p.value for p in onnx.load(path).metadata_props}
+        assert json.loads(told["classnames"]) == ["balloon", "trophy"] and "Normalize" in told["preprocess"]
+
+
+def test_names_alone_are_enough(pictures, words, tmp_path, capsys):
+    names = ["Christmas tree", "balloon", "trophy"]
+    command = ["adapt", str(pictures), "--out", str(tmp_path), "--dictionary", str(words), *OPTIONS]
+    assert main([*command, "--names", *names]) == 0
+    printed = capsys.readouterr().out
+    assert "agreement with the teacher, after" in printed and "test accuracy" not in printed
+    some = sorted(pictures.glob("*.png"))[:2]
+    assert main(["predict", str(tmp_path / "classifier.safetensors"), *map(str, some), "--top", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(sum(n in line for n in names) == 2 and "%" in line for line in lines)
+
+
+def test_neither_names_nor_labels(pictures, words, tmp_path):
+    made = adapt_folder(pictures, tmp_path, epochs=2, dictionary=words, k=3, **MODELS)
+    assert set(made.files) == {"learned", "card"} and made.measured == {}
+    assert "none; the teacher picked from a dictionary" in made.files["card"].read_text()
+    student = kd.load_vlm("emoji-student-vit", device="cpu")
+    learned = load_learner(made.files["learned"], student)
+    assert not torch.equal(learned.prompt.ctx, kd.PromptLearner(student).ctx)
+
+
+@pytest.mark.parametrize(
+    "more, sentence",
+    [
+        (["--mode", "kdpl"], "KDPL needs class names"),
+        (["--mode", "labels", "--names", "a", "b"], "have no labels"),
+        (["--dictionary", "nowhere.txt"], "nowhere.txt"),
+    ],
+)
+def test_wrong_wishes_are_one_sentence(pictures, words, tmp_path, capsys, more, sentence):
+    command = ["adapt", str(pictures), "--out", str(tmp_path / "o"), "--dictionary", str(words), *OPTIONS]
+    assert main([*command, *more]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and len(error.strip().splitlines()) == 1 and not (tmp_path / "o").exists()
+
+
+def test_a_folder_that_is_not_there(tmp_path, capsys):
+    assert main(["adapt", str(tmp_path / "nowhere"), "--out", str(tmp_path / "o")]) == 2
+    assert "There is no folder" in capsys.readouterr().err
+
+
+def test_predict_wants_a_classifier(pictures, tmp_path, capsys):
+    assert main(["predict", str(tmp_path / "x.safetensors"), str(next(pictures.iterdir()))]) == 2
+    assert "There is no file" in capsys.readouterr().err
+
+
+def test_worlds_are_listed(capsys):
+    assert main(["worlds"]) == 0
+    assert set(capsys.readouterr().out.split()) == set(kd.world_names())
