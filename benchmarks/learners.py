@@ -1,6 +1,6 @@
 """Five learners under three kinds of supervision on the emoji world: one table, all of it computed here.
 
-    python benchmarks/learners.py                 the table: five seeds, about a quarter of an hour on two cores
+    python benchmarks/learners.py                 the table: five seeds, 22 minutes on two cores
     python benchmarks/learners.py --choose        how the learning rates of the emoji world were chosen
 
 The rates are chosen for labels only, on base pictures left out of the shots, and serve all three kinds alike. Runs are
