@@ -19,7 +19,9 @@ from measure import machine, table
 
 from kdpl_utils.data import few_shot, of_classes
 from kdpl_utils.evaluate import accuracy
-from kdpl_utils.reproduce import LEARNERS, MODES, Lab, Training, plan, run, table_rows
+from kdpl_utils.lab import LEARNERS, MODES, Lab, Training
+from kdpl_utils.reproduce import plan, run
+from kdpl_utils.tables import table_rows
 
 RATES = (0.003, 0.0125, 0.05, 0.2)
 

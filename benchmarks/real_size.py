@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from kdpl_utils.distill import select_classes, symmetric_kl
 from kdpl_utils.learners import CoOp
-from kdpl_utils.vlm import VLM, load_vlm, logits, shipped_models, unit
+from kdpl_utils.vlm import VLM, drop_text_tower, load_vlm, logits, shipped_models, unit
 
 
 def model(name: str, device: str, precision: str, image_only: bool = False) -> VLM:
@@ -33,7 +33,7 @@ def model(name: str, device: str, precision: str, image_only: bool = False) -> V
         made = made.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         vlm = VLM(made, preprocess, open_clip.get_tokenizer(name), name)
     if image_only:  # once its text features are stored, a teacher needs no text tower
-        del vlm.model.transformer, vlm.model.token_embedding
+        drop_text_tower(vlm)
     return vlm
 
 

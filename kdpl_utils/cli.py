@@ -69,6 +69,7 @@ def _add_adapt(commands) -> None:
     command.add_argument("--epochs", type=int)
     command.add_argument("--lr", type=float)
     command.add_argument("--views", type=int, default=0, help="random crops of each picture (default: none)")
+    command.add_argument("--labels", type=float, default=0.0, help="share of labels, 0 to 1, that kdpl learns from too")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--onnx", action="store_true", help="also write image tower and classifier as ONNX")
     command.set_defaults(run=_adapt)
@@ -82,7 +83,7 @@ def _adapt(args: argparse.Namespace) -> int:
         names = [line.strip() for line in args.names_file.read_text(encoding="utf-8").splitlines() if line.strip()]
     made = adapt_folder(
         args.folder, args.out, names, args.mode, args.learner, args.student, args.teacher, args.epochs, args.lr,
-        views=args.views, seed=args.seed, onnx=args.onnx, dictionary=args.dictionary, report=_say,
+        views=args.views, labels=args.labels, seed=args.seed, onnx=args.onnx, dictionary=args.dictionary, report=_say,
     )  # fmt: skip
     _say("\n".join(f"{what}: {value:.1f} %" for what, value in made.measured.items()))
     _say("\n".join(f"written: {path}" for path in made.files.values()))
@@ -120,7 +121,8 @@ def _model(text: str) -> tuple[str, str | None]:
 
 
 def _add_reproduce(commands) -> None:
-    from .reproduce import LEARNERS, MODES, TABLES
+    from .lab import LEARNERS, MODES
+    from .reproduce import TABLES
 
     command = commands.add_parser(
         "reproduce",
@@ -129,14 +131,24 @@ def _add_reproduce(commands) -> None:
         "command goes on where it was stopped. The published settings are the defaults.",
     )
     command.add_argument("--table", default="base-to-novel", choices=TABLES)
-    command.add_argument("--world", default="emoji", help="the data set to train on (kdpl worlds lists them)")
-    command.add_argument("--targets", nargs="+", default=[], help="data sets to test on, for --table cross-dataset")
+    command.add_argument(
+        "--world", nargs="+", default=["emoji"], help="the data set to train on (kdpl worlds lists them), or several, "
+        "which get a table each and one of their averages",
+    )  # fmt: skip
+    command.add_argument(
+        "--targets", nargs="+", default=[], help="data sets to test on, for --table cross-dataset (default: the "
+        "paper's ten for imagenet, the other groups for a group of the emoji world)",
+    )  # fmt: skip
     command.add_argument("--learner", nargs="+", default=list(LEARNERS), choices=LEARNERS)
     command.add_argument("--mode", nargs="+", default=list(MODES), choices=MODES)
     command.add_argument("--seeds", type=int, default=3, help="how many, from 1 on (default: 3)")
     command.add_argument("--shots", type=int, nargs="+", default=None, help="pictures a class (default: 16)")
+    command.add_argument("--labelled", type=float, help="share of labels, 0 to 1, that kdpl learns from as well")
     command.add_argument("--student", type=_model, help="name/weights, e.g. RN50-quickgelu/openai")
     command.add_argument("--teacher", type=_model, nargs="+", help="one, or several to be averaged")
+    command.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), help="of frozen weights; bf16 suits a GPU (default: fp32)"
+    )
     command.add_argument("--scale", choices=("student", "own"), help="of the teacher's logits (default: student)")
     command.add_argument("--k", type=int, help="names kept for a batch without class names")
     command.add_argument("--views", type=int, help="crops of each picture, drawn once; 0: pictures as they are")
@@ -151,33 +163,28 @@ def _add_reproduce(commands) -> None:
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    from . import reproduce
+    from . import reproduce, tables
 
     if args.seeds < 1:
         raise ValueError(f"--seeds is {args.seeds}: give at least 1.")
     shots = args.shots or ([1, 2, 4, 8, 16] if args.table == "few-shot" else [16])
-    pairs = reproduce.plan(
-        args.table,
-        args.world,
-        args.learner,
-        args.mode,
-        range(1, args.seeds + 1),
-        shots,
-        args.targets,
-        args.root,
-        student=args.student,
-        teachers=args.teacher and tuple(args.teacher),
-        scale=args.scale,
-        k=args.k,
-        views=args.views,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        lr=args.lr,
-    )
-    reproduce.run(pairs, args.out, args.root, args.workers, args.cluster, _say)
-    _say(f"\n{args.table}, {args.world}, top-1 in per cent, mean ± standard deviation over seeds\n")
-    _say(_markdown(reproduce.table_rows(pairs, args.out)))
-    for title, rows in reproduce.paper_rows(args.table):
+    fields = ("student", "scale", "k", "views", "labelled", "precision", "epochs", "batch_size", "lr")
+    options = {field: getattr(args, field) for field in fields}
+    plans = [
+        reproduce.plan(
+            args.table, world, args.learner, args.mode, range(1, args.seeds + 1), shots, args.targets, args.root,
+            teachers=args.teacher and tuple(args.teacher), **options,
+        )
+        for world in args.world
+    ]  # fmt: skip
+    reproduce.run([pair for pairs in plans for pair in pairs], args.out, args.root, args.workers, args.cluster, _say)
+    title = "top-1 in per cent, mean ± standard deviation over seeds"
+    for world, pairs in zip(args.world, plans):
+        _say(f"\n{args.table}, {world}, {title}\n\n{_markdown(tables.table_rows(pairs, args.out))}")
+    if len(plans) > 1:
+        rows = _markdown(tables.average_rows(plans, args.out))
+        _say(f"\n{args.table}, average of {len(plans)} data sets, {title}\n\n{rows}")
+    for title, rows in tables.paper_rows(args.table):
         _say(f"\n{title} (paper, not run here)\n\n{_markdown(rows)}")
     return 0
 

@@ -43,6 +43,29 @@ def data_file(name: str) -> Path:
     return _checked(data_root(), name)
 
 
+def fingerprint(path: str | Path) -> str:
+    """Tells a large file from another without reading all of it: SHA-256 of its size and 64 blocks spread over it.
+
+    Of a folder, of every file in it.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return _blocks(path, path.stat().st_size, path.stat().st_mtime_ns)
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return hashlib.sha256(repr([(p.name, fingerprint(p)) for p in files]).encode()).hexdigest()[:24]
+
+
+@functools.lru_cache(maxsize=256)
+def _blocks(path: Path, size: int, changed: int) -> str:
+    """Remembered until the file changes: a table asks for each of its runs."""
+    digest, block = hashlib.sha256(str(size).encode()), 2**16
+    with path.open("rb") as content:
+        for start in sorted({max(0, size - block) * i // 63 for i in range(64)}):
+            content.seek(start)
+            digest.update(content.read(block))
+    return digest.hexdigest()[:24]
+
+
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
     """Let ``write`` make the file under another name and give it its own when it is complete: never half a file."""
     path = Path(path)

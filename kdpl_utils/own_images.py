@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from .checkpoints import classifier_of, export_classifier, export_onnx, save_learner
-from .data import World, folder_world
+from .data import Split, World, folder_world
 from .evaluate import accuracy, top1_agreement
 from .files import write_whole
+from .lab import LEARNERS, Lab, Training, emoji_recipe, taught_by
 from .learners import Learner
-from .reproduce import LEARNERS, Lab, Training, emoji_recipe
-from .vlm import encode_images, encode_names, load_vlm, logits, shipped_models
+from .vlm import encode_names, load_vlm, logits, shipped_models
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def adapt_folder(
     lr: float | None = None,
     k: int = 0,
     views: int = 0,
+    labels: float = 0.0,
     seed: int = 0,
     onnx: bool = False,
     dictionary: str | Path | Sequence[str] = "imagenet21k",
@@ -59,6 +62,9 @@ def adapt_folder(
             where there are no names.
         student, teacher: (name, pretrained); by default ViT-B/32 and ViT-L/14 of OpenAI's.
         views: crops of each picture, drawn once; 0 takes the pictures as they are.
+        labels: share of the labels, 0 to 1, that ``"kdpl"`` learns from as well, where there are some.
+
+    Asked again with the same ``out``, only what has changed is done again.
 
     Raises:
         ValueError: what was asked for does not fit together; one sentence says what to change.
@@ -66,10 +72,12 @@ def adapt_folder(
     start, out = time.perf_counter(), Path(out)
     world = folder_world(folder, classnames, dictionary=dictionary)
     labelled = bool((world.train.labels >= 0).all())
+    if not 0 <= labels <= 1 or (labels and mode not in (None, "kdpl")):
+        raise ValueError(f"labels = {labels}: give the share of labels, 0 to 1, that the mode kdpl may learn from.")
     mode = mode or ("kdpl" if world.classnames else "kdpl-ca")
     if mode == "kdpl" and not world.classnames:
         raise ValueError("KDPL needs class names: give some, or choose the mode kdpl-ca, which takes a dictionary's.")
-    if mode == "labels" and not labelled:
+    if (mode == "labels" or labels) and not labelled:
         raise ValueError(f"The pictures of {folder} have no labels: use a subfolder for each class, or the mode kdpl.")
     student, teacher = student or world.student, teacher or world.teacher
     recipe = replace(LEARNERS[learner].recipe, seed=seed)
@@ -77,8 +85,9 @@ def adapt_folder(
         recipe = emoji_recipe(learner, recipe)
     recipe = replace(recipe, epochs=epochs or recipe.epochs, lr=lr or recipe.lr)
     job = Training(
-        str(folder), learner, mode, seed, tuple(student), (tuple(teacher),), recipe, "all", 0, k=k, views=views
-    )
+        str(folder), learner, mode, seed, tuple(student), (tuple(teacher),), recipe, taught_by(world, mode), "all", 0,
+        labelled=labels, k=k, views=views,
+    )  # fmt: skip
     lab = Lab(out / "cache", progress=True)
     lab.worlds[job.world] = world
     report(f"{len(world.train)} pictures, {len(world.classnames) or 'no'} class names, {mode} with {learner}.")
@@ -103,22 +112,26 @@ def _measure(learned: Learner, lab: Lab, world: World, teacher: tuple[str, str |
     above = load_vlm(*teacher, lab.device)
     before = Learner(vlm)
 
-    def scored(learner: Learner, split) -> object:
+    def scored(learner: Learner, split: Split) -> Tensor:
         inputs, classify = lab.inputs(learner, split.images, split.key), learner.classifier(names)
         return lab.all_logits(classify, inputs, len(split))
 
     text = encode_names(above, names, world.templates)
-    target = logits(encode_images(above, world.train.images), text, above.scale).to(vlm.device)
+
+    def taught(split: Split) -> Tensor:
+        seen = lab.cache.features(above, split.images, split.key)
+        return logits(seen, text, above.scale).to(vlm.device)
+
+    target = taught(world.train)
     found = {
         "agreement with the teacher, before": 100 * top1_agreement(target, scored(before, world.train)),
         "agreement with the teacher, after": 100 * top1_agreement(target, scored(learned, world.train)),
     }
     if len(world.test) and (world.test.labels >= 0).all():
         labels = world.test.labels.to(vlm.device)
-        seen = logits(encode_images(above, world.test.images), text, above.scale).to(vlm.device)
         found["test accuracy, zero-shot student"] = 100 * accuracy(scored(before, world.test), labels)
         found["test accuracy, learned"] = 100 * accuracy(scored(learned, world.test), labels)
-        found["test accuracy, teacher"] = 100 * accuracy(seen, labels)
+        found["test accuracy, teacher"] = 100 * accuracy(taught(world.test), labels)
     return found
 
 
@@ -126,7 +139,8 @@ def _card(
     folder: str | Path, world: World, job: Training, learned: Learner, measured: dict[str, float], minutes: float
 ) -> str:
     """The model card."""
-    labels = "labels were used" if job.mode == "labels" else "no label was used in training"
+    some = f"{job.labelled:.0%} of the labels were used" if job.labelled else "no label was used in training"
+    labels = "labels were used" if job.mode == "labels" else some
     names = ", ".join(world.classnames[:40]) + (" …" if len(world.classnames) > 40 else "")
     test = len(world.test) if (world.test.labels >= 0).all() else 0
     lines = [

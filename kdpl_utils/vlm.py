@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .files import data_file, data_root
+from .files import data_file, data_root, fingerprint
 from .text import encode_prompts
+
+PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class VLM:
         preprocess: PIL picture → (3, H, W), this model's own size, mean and standard deviation.
         tokenizer: list of strings → token ids (N, L).
         name, pretrained: what ``load_vlm`` was asked for; of a file of weights, its name without the folder.
+        weights: tells the weights from others of that name (``weights_identity``); empty if it was made by hand.
     """
 
     model: nn.Module
@@ -36,6 +40,12 @@ class VLM:
     tokenizer: Callable
     name: str
     pretrained: str | None = None
+    weights: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """Name, weights and precision: what tells its features from those of any other model."""
+        return self.name, self.weights or _digest(self.model), PRECISIONS[self.dtype]
 
     @property
     def scale(self) -> Tensor:
@@ -103,7 +113,32 @@ def load_vlm(
     extra = {"bpe_path": str(data_file("bpe.txt.gz"))} if shipped else {}
     tokenizer = open_clip.get_tokenizer(name, **extra)
     model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # convolutions run a third faster
-    return VLM(model, preprocess, tokenizer, name, pretrained and Path(pretrained).name)
+    identity = weights_identity(name, pretrained)
+    return VLM(model, preprocess, tokenizer, name, pretrained and Path(pretrained).name, identity)
+
+
+def weights_identity(name: str, pretrained: str | None) -> str:
+    """Tells the weights that ``load_vlm(name, pretrained)`` has from others, before anything is loaded.
+
+    A published tag stands for itself; a file or a ``local-dir:`` folder for what is in it.
+    """
+    if pretrained is None and name in shipped_models():
+        return fingerprint(data_file(f"models/{name}.safetensors"))
+    if pretrained is None and name.startswith("local-dir:"):
+        return fingerprint(name.removeprefix("local-dir:"))
+    return fingerprint(pretrained) if pretrained and Path(pretrained).is_file() else pretrained or name
+
+
+def _digest(model: nn.Module) -> str:
+    sums = [(name, tuple(t.shape), t.double().sum().item()) for name, t in model.state_dict().items()]
+    return hashlib.sha256(repr(sums).encode()).hexdigest()[:24]
+
+
+def drop_text_tower(vlm: VLM) -> None:
+    """Free the memory of a teacher's text tower, once its text features are kept; its image tower stays as it is."""
+    for name in ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection", "text"):
+        if hasattr(vlm.model, name):
+            setattr(vlm.model, name, None)
 
 
 def default_device() -> str:

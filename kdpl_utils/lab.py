@@ -1,0 +1,340 @@
+"""One run of the comparison, which can be killed: trained once, scored once, and found again.
+
+A *training* is everything that decides what is learned; its folder below ``out`` is named after that. It holds the
+learned prompts, and a file for each evaluation. What is complete is never done again, and nothing counts as complete
+that is not whole, so whoever asks again goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import mean
+
+import torch
+from torch import Tensor
+
+from .cache import FeatureCache, some
+from .checkpoints import load_learner, save_learner
+from .data import Split, World, coop_few_shot, few_shot, load_world, of_classes, random_crops, random_subset
+from .distill import mix_teachers
+from .evaluate import accuracy, expected_calibration_error
+from .files import write_whole
+from .learners import VPT, CoCoOp, CoOp, Learner, MaPLe, PromptSRC
+from .protocol import Task, Tests, classifier_scores, from_both, from_dictionary, from_labels, from_teacher
+from .train import Recipe, fit
+from .vlm import (
+    VLM,
+    Pixels,
+    drop_text_tower,
+    encode_images,
+    encode_names,
+    load_vlm,
+    logits,
+    preprocess,
+    weights_identity,
+)
+
+LEARNERS = {"coop": CoOp, "cocoop": CoCoOp, "vpt": VPT, "maple": MaPLe, "promptsrc": PromptSRC}
+MODES = ("labels", "kdpl", "kdpl-ca")
+K_MAX = 1000  # names kept for a batch, as published; fewer where there are fewer classes
+K_UNKNOWN = 100  # … and where nobody knows how many there are
+KEPT_BYTES = 2**28  # of preprocessed pictures kept in memory, for the learners that look at them again and again
+
+# Where the emoji world departs from the published recipes: fewer and larger steps for two CPU cores, and the learning
+# rate that was best for labels on base pictures left out of the shots (benchmarks/learners.py --choose prints them).
+EMOJI_RECIPES = {
+    "coop": {"epochs": 10, "lr": 0.05},
+    "cocoop": {"epochs": 8, "batch_size": 8, "lr": 0.2},
+    "vpt": {"epochs": 5, "batch_size": 8, "lr": 0.0125},
+    "maple": {"epochs": 5, "batch_size": 8, "lr": 0.05},
+    "promptsrc": {"epochs": 20, "batch_size": 16, "lr": 0.003},
+}
+
+
+def emoji_recipe(learner: str, published: Recipe) -> Recipe:
+    """The recipe for the models that come with the suite."""
+    return replace(published, **EMOJI_RECIPES[learner])
+
+
+def is_emoji(world: World) -> bool:
+    return world.name.startswith("emoji")
+
+
+def _digest(*values) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything that decides what is learned.
+
+    Attributes:
+        world, learner, mode: names, see ``LEARNERS`` and ``MODES``; learner "zero-shot" is not trained.
+        data: tells the world's training pictures and names from those it had before or will have (``taught_by``).
+        classes: ``"base"`` or ``"all"``.
+        shots: training pictures drawn of each class; 0 takes all pictures, which then need no labels.
+        labelled: of the pictures, 0 to 1, those whose labels are learned from too; for mode "kdpl".
+        teachers: (name, pretrained) each; of several the probabilities are averaged.
+        scale: ``"student"``, as published, or ``"own"``: whose exp(logit_scale) the teachers' logits have.
+        k: names kept for a batch without class names; 0 stands for the number of classes, at most 1,000.
+        views: crops of each picture, drawn once; 0 takes the pictures as they are.
+        precision: of all frozen weights, as in ``load_vlm``.
+    """
+
+    world: str
+    learner: str
+    mode: str
+    seed: int
+    student: tuple[str, str | None]
+    teachers: tuple[tuple[str, str | None], ...]
+    recipe: Recipe
+    data: str = ""
+    classes: str = "base"
+    shots: int = 16
+    labelled: float = 0.0
+    scale: str = "student"
+    k: int = 0
+    views: int = 0
+    precision: str = "fp32"
+    settings: dict[str, object] = field(default_factory=dict)
+
+    def folder(self, out: Path) -> Path:
+        """Where its prompts and scores lie; files of weights count by what is in them, not by where they are."""
+        student, *teachers = ((name, weights_identity(name, file)) for name, file in (self.student, *self.teachers))
+        digest = _digest({**asdict(self), "student": student, "teachers": teachers})
+        name = f"{self.learner}-{self.mode}-{self.classes}-{self.shots}shots-seed{self.seed}-{digest}"
+        return out / self.world.strip("/").replace("/", "-") / name
+
+
+def taught_by(world: World, mode: str) -> str:
+    """``Training.data``: another one when pictures, names or sentences are others."""
+    words = world.dictionary if mode == "kdpl-ca" else ()
+    return _digest(world.train.key, world.classnames, world.templates, words)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a training is judged by.
+
+    Attributes:
+        kind: ``"halves"`` (base and novel), ``"domains"`` (the world and its shifts), ``"test"`` (its test pictures),
+            or ``"transfer"`` (the same of another world, with that one's classes).
+        world: whose pictures.
+        data: tells its test pictures from those it had before or will have (``judged_by``).
+    """
+
+    kind: str
+    world: str
+    data: str = ""
+
+    def file(self, job: Training, out: Path) -> Path:
+        return job.folder(out) / f"{self.kind}-{self.world.strip('/').replace('/', '-')}-{self.data}.json"
+
+
+def judged_by(world: World, kind: str) -> str:
+    """``Evaluation.data``."""
+    shifts = {} if kind in ("test", "transfer") else {name: split.key for name, split in world.shifts.items()}
+    return _digest(world.test.key, world.classnames, shifts)
+
+
+class Lab:
+    """Models, worlds and features, each made once: in memory here, features also on disk for the next process."""
+
+    def __init__(
+        self, out: str | Path, root: str | Path | None = None, device: str | None = None, progress: bool = False
+    ):
+        self.out, self.root, self.device, self.progress = Path(out), root, device, progress
+        self.cache = FeatureCache(self.out / "features")
+        self.vlms: dict[tuple, VLM] = {}
+        self.worlds: dict[str, World] = {}
+        self.pixels: dict[tuple, Pixels] = {}
+
+    def world(self, name: str) -> World:
+        if name not in self.worlds:
+            self.worlds[name] = load_world(name, self.root)
+        return self.worlds[name]
+
+    def student(self, job: Training) -> VLM:
+        key = (*job.student, job.precision)
+        if key not in self.vlms:
+            self.vlms[key] = load_vlm(*job.student, self.device, job.precision)
+        return self.vlms[key]
+
+    def learner(self, job: Training) -> Learner:
+        """The learned prompts of a training; trained now if they are not there."""
+        vlm, folder = self.student(job), job.folder(self.out)
+        if job.learner == "zero-shot":
+            return Learner(vlm)
+        if not (folder / "training.json").is_file():
+            self._train(job, vlm, folder)
+        return load_learner(folder / "learned.safetensors", vlm)
+
+    def _train(self, job: Training, vlm: VLM, folder: Path) -> None:
+        world = self.world(job.world)
+        classes = world.base if job.classes == "base" else range(len(world.classnames))
+        shots = _drawn(world, classes, job)
+        views, n = max(1, job.views), len(shots)
+        images = random_crops(shots.images, views, job.seed) if job.views else shots.images
+        key = f"{shots.key}/{views} views/seed {job.seed}" if shots.key and job.views else shots.key
+        learner = LEARNERS[job.learner](vlm, **job.settings, seed=job.seed)
+        inputs = self.inputs(learner, images, key)
+        task = self._task(job, vlm, world, classes, images, key, shots.labels)
+        view = ViewOf(n, views)
+
+        def loss(batch: Tensor) -> Tensor:
+            rows = view(batch)
+            return learner.loss(inputs[rows], *task(rows))
+
+        history = fit(learner, loss, n, job.recipe, progress=self.progress)
+        save_learner(learner, folder / "learned.safetensors", job.recipe)
+        told = {**asdict(job), "seconds": history.seconds, "loss": history.loss[-1], "learned": learner.n_learned()}
+        _write_json(folder / "training.json", told)
+
+    def _task(
+        self, job: Training, vlm: VLM, world: World, classes: range, images: Sequence, key: str, labels: Tensor
+    ) -> Task:
+        """What supervises; ``labels`` (n,) of the pictures, of which ``images`` (V·n) are views, one after another."""
+        names = [world.classnames[c] for c in classes]
+        every = labels.repeat(max(1, job.views)).to(vlm.device)
+        if job.mode == "labels":
+            return from_labels(every, names)
+        agnostic = job.mode == "kdpl-ca"
+        words = list(world.dictionary) if agnostic else names
+        templates = ("a photo of a {}.",) if agnostic else world.templates  # as published
+        seen = [self._teacher_logits(job, vlm, pair, words, templates, images, key) for pair in job.teachers]
+        target = seen[0] if len(seen) == 1 else mix_teachers(seen)
+        if agnostic:
+            k = min(job.k or min(len(names) or K_UNKNOWN, K_MAX), len(words))
+            return from_dictionary(target, words, k)
+        if job.labelled:
+            return from_both(every, _known(labels, job).repeat(max(1, job.views)), target, names)
+        return from_teacher(target, names)
+
+    def _teacher_logits(
+        self,
+        job: Training,
+        vlm: VLM,
+        pair: tuple[str, str | None],
+        words: Sequence[str],
+        templates: Sequence[str],
+        images: Sequence,
+        key: str,
+    ) -> Tensor:
+        """(V·n, words) logits; the teacher is in memory only while it encodes what is not on disk yet."""
+        found: list[VLM] = []
+
+        def teacher() -> VLM:
+            found[:] = found or [load_vlm(*pair, self.device, job.precision)]
+            return found[0]
+
+        def kept(what: str, n: int, make: Callable[[range], Tensor]) -> Tensor:
+            identity = (pair[0], weights_identity(*pair), job.precision)
+            return self.cache.tensor((*identity, what) if what else None, n, make).to(vlm.device)
+
+        def text_features(rows: range) -> Tensor:
+            return encode_names(teacher(), [words[i] for i in rows], templates)
+
+        spelt = hashlib.sha256(repr((list(words), list(templates))).encode()).hexdigest()
+        text = kept(f"names {spelt}", len(words), text_features)
+        for loaded in found:
+            drop_text_tower(loaded)
+        seen = kept(key, len(images), lambda rows: encode_images(teacher(), some(images, rows)))
+        own = kept("scale", 1, lambda _: teacher().scale[None])
+        return logits(seen, text, vlm.scale if job.scale == "student" else own[0])
+
+    def score(self, job: Training, evaluation: Evaluation) -> dict[str, float]:
+        """The scores of a training by one evaluation; from its file where they are there."""
+        path = evaluation.file(job, self.out)
+        if not path.is_file():
+            _write_json(path, self._score(self.learner(job), evaluation))
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def _score(self, learner: Learner, evaluation: Evaluation) -> dict[str, float]:
+        world = self.world(evaluation.world)
+        if evaluation.kind == "halves":
+            return classifier_scores(self._halves(learner, world), world, learner.classifier)
+        top1, ece = self._top1(learner, world.classnames, world.test)
+        if evaluation.kind == "test":
+            return {"top-1": top1, "ECE": ece}
+        if evaluation.kind == "transfer":
+            return {world.name: top1}
+        shifts = {name: self._top1(learner, world.classnames, split)[0] for name, split in world.shifts.items()}
+        return {world.name: top1, **shifts, "average of shifts": mean(shifts.values()) if shifts else float("nan")}
+
+    @torch.no_grad()
+    def _top1(self, learner: Learner, classnames: Sequence[str], split) -> tuple[float, float]:
+        """Top-1 and ECE, per cent, among the classes that the split has pictures of (200 in ImageNet-A and -R)."""
+        present = split.labels.unique().tolist()
+        labels = torch.tensor([present.index(y) for y in split.labels.tolist()], device=learner.vlm.device)
+        classify = learner.classifier([classnames[c] for c in present])
+        inputs = self.inputs(learner, split.images, split.key)
+        z = self.all_logits(classify, inputs, len(labels))
+        return 100 * accuracy(z, labels), 100 * expected_calibration_error(z.softmax(-1), labels)
+
+    @staticmethod
+    @torch.no_grad()
+    def all_logits(classify: Callable[[Tensor], Tensor], inputs: Tensor | Pixels, n: int) -> Tensor:
+        """(n, C), a batch at a time."""
+        return torch.cat([classify(inputs[i : i + 256]) for i in range(0, n, 256)])
+
+    def _halves(self, learner: Learner, world: World) -> Tests:
+        def halves(split):
+            parts = [of_classes(split, half) for half in (world.base, world.novel)]
+            return tuple(
+                (self.inputs(learner, part.images, part.key), part.labels.to(learner.vlm.device)) for part in parts
+            )
+
+        base, novel = halves(world.test)
+        return Tests(base, novel, {name: halves(split) for name, split in world.shifts.items()})
+
+    def inputs(self, learner: Learner, images: Sequence, key: str) -> Tensor | Pixels:
+        """Features that are cached, or for a learner that changes the image tower the pictures themselves."""
+        vlm = learner.vlm
+        if not learner.tokens():
+            return self.cache.features(vlm, images, key)
+        size = len(images) * preprocess(vlm, [images[0]])[0].nbytes
+        if not key or size > KEPT_BYTES:
+            return Pixels(vlm, images)
+        return self.pixels.setdefault((*vlm.identity, key), Pixels(vlm, images, keep=True))
+
+
+def _drawn(world: World, classes: range, job: Training) -> Split:
+    """The pictures of a training: so many of each class, drawn by the seed; or all.
+
+    Of photographs the very ones that the published code draws from the same lists, before classes are left out.
+    """
+    if job.shots and not is_emoji(world):
+        chosen, _ = coop_few_shot(world.train.labels, world.val.labels, job.shots, job.seed)
+        return of_classes(world.train.subset(chosen), classes)
+    if job.shots:
+        train = of_classes(world.train, classes)
+        return train.subset(few_shot(train.labels, job.shots, job.seed))
+    everything = (world.train.labels < 0).any() or len(classes) == len(world.classnames)
+    return world.train if everything else of_classes(world.train, classes)
+
+
+def _known(labels: Tensor, job: Training) -> Tensor:
+    """(n,) of booleans: whose labels a training with ``labelled`` may see, drawn by its seed from all of them."""
+    known = torch.zeros(len(labels), dtype=torch.bool)
+    known[random_subset(len(labels), round(job.labelled * len(labels)), job.seed)] = True
+    return known
+
+
+class ViewOf:
+    """Which of a picture's V pre-drawn views comes next: picture n's k-th visit takes view k mod V, row v·N + n."""
+
+    def __init__(self, n: int, views: int):
+        self.n, self.views, self.visits = n, views, torch.zeros(n, dtype=torch.long)
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        rows = (self.visits[batch] % self.views) * self.n + batch
+        self.visits[batch] += 1
+        return rows
+
+
+def _write_json(path: Path, value: dict) -> None:
+    write_whole(path, lambda part: part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
