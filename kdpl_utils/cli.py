@@ -57,7 +57,7 @@ def _add_adapt(commands) -> None:
         description="Learn prompts from a folder of pictures: a subfolder for each class, or just pictures with "
         "--names for what may be in them, or without any names (the teacher then picks them from a dictionary).",
     )
-    command.add_argument("folder", type=Path)
+    command.add_argument("folder", type=Path, help="or webdataset shards, in quotes: 'train-{000..146}.tar'")
     command.add_argument("--out", type=Path, required=True, help="folder for prompts, classifier and model card")
     command.add_argument("--names", nargs="+", help="class names")
     command.add_argument("--names-file", type=Path, help="a text file with a class name a line")

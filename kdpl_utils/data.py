@@ -13,7 +13,7 @@ import os
 import random
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from . import emoji
 from .datasets import DATASETS, data_folder, is_there, read_dataset
 from .dictionaries import load_dictionary, unique_names
 from .folders import Names, read_folder
-from .photos import ArrayPicture, Files, Labelled, open_photo
+from .photos import Files, Labelled, open_photo
+from .streams import is_shards, tar_pictures
 
 # Which hands drew what.  No model was trained on any of these five (the other seven made the models).
 ADAPTATION_STYLES = ("emojione", "noto-v1")  # train split and in-domain test: different views of these
@@ -150,7 +151,8 @@ def load_world(
             with a name a line, or a list.  None takes the emoji world's own, and ImageNet-21k's for photographs.
     """
     kind, _, group = name.partition("/") if name in world_names() else ("folder", "", "")
-    if kind == "folder" and not (isinstance(name, Path) or name.startswith(("/", ".", "~")) or Path(name).is_dir()):
+    a_path = isinstance(name, Path) or name.startswith(("/", ".", "~")) or Path(name).is_dir() or is_shards(name)
+    if kind == "folder" and not a_path:
         raise ValueError(
             f"There is no world {name!r}: choose from {', '.join(world_names())}, or give the path of a folder of "
             "pictures."
@@ -175,12 +177,13 @@ def folder_world(
     dictionary: str | Path | Iterable[str] = "imagenet21k",
     root: str | Path | None = None,
 ) -> World:
-    """A folder of one's own pictures as a world; opened when looked at, so that it may be larger than memory.
+    """One's own pictures, in a folder or in tar files, as a world; opened when looked at.
 
     * ``path/<class>/…``: labelled; each class is cut into 50 % training, 20 % validation, 30 % test (seeded).
       With ``path/train/<class>/…`` and ``path/test/<class>/…`` (and ``val``) nothing is cut.
     * ``path/…`` with ``classnames``: no labels (-1), all for training, all classes are ``base``: for KDPL.
     * ``path/…`` alone: no names either, C = 0: for class-agnostic KDPL.  Neither of the two can be scored.
+    * ``train-{000..146}.tar`` or ``train-*.tar``: as the last two; the pictures stay in the webdataset shards.
 
     Args:
         classnames: names of the classes; of a labelled folder one for each subfolder, in the order of their names,
@@ -194,7 +197,7 @@ def folder_world(
     from .vlm import check_names  # vlm comes after data
 
     folder = Path(path).expanduser().resolve()
-    files = read_folder(folder, classnames, labelled)
+    files = _in_shards(path, classnames, labelled) if is_shards(path) else read_folder(folder, classnames, labelled)
     classes = tuple(check_names(files.classnames)) if files.classnames else ()
     world = _photo_world(folder.name, files._replace(classnames=classes), tuple(templates), upright=True)
     world = replace(world, dictionary=load_dictionary(dictionary, data_folder(root)))
@@ -205,6 +208,12 @@ def folder_world(
     why = {"train": none + "learn from world.train as it is, with KDPL.", "val": unscored, "test": unscored}
     parts = {part: replace(getattr(world, part), why=sentence) for part, sentence in why.items()}
     return replace(world, base=range(len(classes)), novel=range(len(classes), len(classes)), **parts)
+
+
+def _in_shards(shards: str | Path, classnames: Names | None, labelled: bool | None) -> Files:
+    if labelled or isinstance(classnames, Mapping):
+        raise ValueError(f"Pictures in shards have no labels here: give {shards} a list of names, or none.")
+    return Files(list(classnames or ()), [(picture, -1) for picture in tar_pictures(shards)], [], [])
 
 
 def base_novel(n_classes: int) -> tuple[range, range]:
@@ -397,6 +406,6 @@ def _photos(pairs: Labelled, upright: bool = False, why: str = "") -> Split:
 
 def _key(pairs: Labelled) -> str:
     """By name, size and date of every file (of very many by name alone): a picture that is replaced is another one."""
-    files = {photo.file if isinstance(photo, ArrayPicture) else str(photo) for photo, _ in pairs[:50_000]}
+    files = {getattr(photo, "file", str(photo)) for photo, _ in pairs[:50_000]}  # arrays and tar files hold many
     stats = {file: (os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files if os.path.exists(file)}
     return _digest("photos", [str(photo) for photo, _ in pairs], sorted(stats.items()))

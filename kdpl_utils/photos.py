@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import io
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,7 +24,19 @@ class ArrayPicture(NamedTuple):
     row: int
 
 
-Photo = str | Path | ArrayPicture
+class TarPicture(NamedTuple):
+    """One picture in a ``.tar`` that is not compressed, at its place there."""
+
+    file: str
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.file}/{self.name}"
+
+
+Photo = str | Path | ArrayPicture | TarPicture
 Labelled = list[tuple[Photo, int]]  # pictures that are not opened, each with its class; -1 where that is unknown
 
 
@@ -49,13 +62,19 @@ def open_photo(photo: Photo, upright: bool = False) -> Image.Image:
     if isinstance(photo, ArrayPicture):
         return Image.fromarray(_mapped(photo.file)[photo.row]).convert("RGB")
     try:
-        with Image.open(photo) as image:
+        with Image.open(_member(photo) if isinstance(photo, TarPicture) else photo) as image:
             return (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{photo} is missing: unpack its archive again, it was cut short.") from error
     except (OSError, SyntaxError) as error:  # PIL's: no picture, a truncated one, a broken header
         message = f"{photo} cannot be read as a picture ({error}): fetch or convert it again, or remove it."
         raise ValueError(message) from error
+
+
+def _member(photo: TarPicture) -> io.BytesIO:
+    with open(photo.file, "rb") as archive:
+        archive.seek(photo.offset)
+        return io.BytesIO(archive.read(photo.size))
 
 
 @functools.lru_cache(maxsize=8)

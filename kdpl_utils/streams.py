@@ -1,9 +1,14 @@
-"""Unlabelled pictures by the million: webdataset shards (``.tar``), read from front to back and never unpacked."""
+"""Unlabelled pictures by the million: webdataset shards (``.tar``), never unpacked.
+
+``Shards`` reads them from front to back, wherever they lie; ``tar_pictures`` finds the place of each picture in local
+ones, so that a world can open any of them when it is looked at.
+"""
 
 from __future__ import annotations
 
 import glob
 import io
+import os
 import re
 import tarfile
 import warnings
@@ -13,7 +18,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from .photos import is_picture, optional
+from .photos import TarPicture, is_picture, optional
 
 
 class Shards:
@@ -46,9 +51,7 @@ class Shards:
     ):
         if unreadable not in ("raise", "skip"):
             raise ValueError(f"unreadable = {unreadable!r}: choose 'raise' or 'skip'.")
-        every = [
-            one for pattern in ([shards] if isinstance(shards, str | Path) else shards) for one in _expand(pattern)
-        ]
+        every = _every(shards)
         names = [_name(shard) for shard in every]
         if len(set(names)) < len(names):
             double = next(name for name in names if names.count(name) > 1)
@@ -102,6 +105,40 @@ class Shards:
             yield keys, images
 
 
+def is_shards(path: str | Path) -> bool:
+    """Whether this names ``.tar`` files rather than a folder."""
+    return bool(re.search(r"\.tar\b", Path(path).name)) and not Path(path).is_dir()
+
+
+def tar_pictures(shards: str | Path | Iterable[str | Path]) -> list[TarPicture]:
+    """The pictures of local shards, in their order; only headers are read.
+
+    Raises:
+        ValueError: a shard that is compressed, remote, cut short or no tar file; or no picture in any of them.
+    """
+    found = []
+    for shard in _every(shards):
+        if _is_remote(shard):
+            raise ValueError(f"{shard} lies elsewhere: fetch it to open its pictures in any order, or use Shards.")
+        try:
+            with tarfile.open(shard, "r:") as archive:
+                found += [
+                    TarPicture(shard, member.name.removeprefix("./"), member.offset_data, member.size)
+                    for member in archive
+                    if member.isfile() and is_picture(member.name.rsplit("/", 1)[-1])
+                ]
+        except (tarfile.ReadError, EOFError) as error:
+            message = f"{shard} is compressed, cut short, or no tar file ({error}): unpack it with gunzip, or fetch it"
+            raise ValueError(f"{message} again.") from error
+    if not found:
+        raise ValueError(f"There is no picture in {shards}: give .tar files with JPEG or PNG files in them.")
+    return found
+
+
+def _every(shards: str | Path | Iterable[str | Path]) -> list[str]:
+    return [one for pattern in ([shards] if isinstance(shards, str | Path) else shards) for one in _expand(pattern)]
+
+
 def _name(shard: str) -> str:
     """The file's own name, also in https://host/train-000.tar?token=… and pipe:aws s3 cp s3://…/train-000.tar -"""
     named = re.findall(r"[^/\\\s?]+\.tar\b[.\w]*", shard)
@@ -121,7 +158,7 @@ def _expand(pattern: str | Path) -> list[str]:
         return [one for n in numbers for one in _expand(pattern[: counted.start()] + n + pattern[counted.end() :])]
     if _is_remote(pattern):
         return [pattern]
-    path = str(Path(pattern).expanduser())
+    path = os.path.abspath(Path(pattern).expanduser())
     found = sorted(glob.glob(path)) if "*" in path else [path] * Path(path).is_file()
     if not found:
         raise FileNotFoundError(f"There is no shard {path}: give .tar files, such as /data/train-{{000..146}}.tar.")

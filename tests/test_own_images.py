@@ -1,11 +1,14 @@
 """From a folder to prompts, a classifier and a card that says what was measured, through the command itself."""
 
 import json
+import shutil
+import tarfile
 
 import pytest
 import torch
 
 import kdpl_utils as kd
+from kdpl_utils import lab
 from kdpl_utils.checkpoints import load_classifier, load_learner, model_of
 from kdpl_utils.cli import main
 from kdpl_utils.own_images import adapt_folder
@@ -100,12 +103,60 @@ def test_neither_names_nor_labels(pictures, words, tmp_path):
     assert not torch.equal(learned.prompt.ctx, kd.PromptLearner(student).ctx)
 
 
+@pytest.fixture
+def trained(monkeypatch):
+    """A line for each training that was really done."""
+    seen, plain = [], lab.fit
+    monkeypatch.setattr(lab, "fit", lambda learner, *rest, **more: seen.append(1) or plain(learner, *rest, **more))
+    return seen
+
+
+def test_asked_again_only_what_changed_is_done_again(pictures, words, tmp_path, trained):
+    folder, names = tmp_path / "mine", ["Christmas tree", "balloon", "trophy"]
+    shutil.copytree(pictures, folder)
+
+    def adapt(classnames):
+        return adapt_folder(folder, tmp_path / "o", classnames, epochs=2, dictionary=words, **MODELS).learner
+
+    first, again = adapt(names), adapt(names)
+    assert torch.equal(first.prompt.ctx, again.prompt.ctx) and len(trained) == 1
+    assert not torch.equal(adapt(["Christmas tree", "paint"]).prompt.ctx, first.prompt.ctx) and len(trained) == 2
+    for i, path in enumerate(sorted(folder.glob("*.png"))):
+        shutil.copy(path, folder / f"more{i}.png")
+    assert not torch.equal(adapt(names).prompt.ctx, first.prompt.ctx) and len(trained) == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*no subfolders train and test")
+def test_some_of_the_labels_help(labelled, words, tmp_path, trained):
+    kept = [adapt_folder(labelled, tmp_path, labels=share, epochs=2, dictionary=words, **MODELS) for share in (0, 0.5)]
+    assert len(trained) == 2 and not torch.equal(*(made.learner.prompt.ctx for made in kept))
+    assert "50% of the labels were used" in kept[1].files["card"].read_text()
+
+
+def test_shards_need_no_unpacking(pictures, words, tmp_path, capsys):
+    with tarfile.open(tmp_path / "train-000.tar", "w") as shard:
+        for path in sorted(pictures.glob("*.png")):
+            shard.add(path, path.name)
+    command = [
+        "adapt",
+        str(tmp_path / "train-{000..000}.tar"),
+        "--out",
+        str(tmp_path / "o"),
+        "--dictionary",
+        str(words),
+    ]
+    assert main([*command, *OPTIONS, "--names", "balloon", "trophy", "--learner", "vpt"]) == 0
+    assert capsys.readouterr().out.startswith("40 pictures, 2 class names, kdpl with vpt.")
+
+
 @pytest.mark.parametrize(
     "more, sentence",
     [
         (["--mode", "kdpl"], "KDPL needs class names"),
         (["--mode", "labels", "--names", "a", "b"], "have no labels"),
         (["--dictionary", "nowhere.txt"], "nowhere.txt"),
+        (["--labels", "0.5", "--names", "a", "b"], "have no labels"),
+        (["--labels", "1.5", "--names", "a", "b"], "give the share of labels, 0 to 1"),
     ],
 )
 def test_wrong_wishes_are_one_sentence(pictures, words, tmp_path, capsys, more, sentence):

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from kdpl_utils import streams
-from kdpl_utils.streams import Shards
+from kdpl_utils.data import folder_world, load_world
+from kdpl_utils.streams import Shards, is_shards, tar_pictures
 
 
 def png(grey):
@@ -151,3 +152,59 @@ def test_shards_that_webdataset_wrote(tmp_path):
                 sink.write({"__key__": f"sample{n}", "png": Image.new("RGB", (4, 4), (n, 0, 0)), "cls": n})
     expected = [(f"w-{n // 2:03d}.tar/sample{n}.png", n) for n in range(3)]
     assert seen(Shards(f"{tmp_path}/w-{{000..001}}.tar")) == expected
+
+
+# --- shards as a world
+
+
+def test_a_world_opens_pictures_where_they_lie_in_the_shards(shards, monkeypatch):
+    world = load_world(shards / "train-{00..02}.tar", dictionary=["tree", "leaf"])
+    assert [world.train.images[i].getpixel((0, 0))[0] for i in (5, 0, 3)] == [21, 0, 11]
+    assert (world.classnames, world.train.labels.tolist(), len(world.test)) == ((), [-1] * 6, 0)
+    assert [str(p).removeprefix(f"{shards}/") for p in tar_pictures(shards / "train-*.tar")] == KEYS
+    monkeypatch.chdir(shards)
+    named = folder_world("train-*.tar", ["tree", "leaf"], dictionary=["tree", "leaf"])
+    assert named.classnames == ("tree", "leaf") and len(load_world("train-01.tar", dictionary=["tree"]).train) == 2
+    with pytest.raises(ValueError, match="Pictures in shards have no labels"):
+        folder_world("train-*.tar", ["tree", "leaf"], labelled=True)
+
+
+def test_a_shard_that_is_replaced_is_another_list(shards):
+    key = load_world(shards / "train-00.tar", dictionary=["tree"]).train.key
+    assert key == load_world(shards / "train-00.tar", dictionary=["tree"]).train.key
+    write_shard(shards / "train-00.tar", {"0000.png": png(100), "0001.png": png(7)})
+    assert key != load_world(shards / "train-00.tar", dictionary=["tree"]).train.key
+
+
+@pytest.mark.parametrize("mode, content, sentence", [
+    ("w:gz", {"a.png": b"x"}, "compressed, cut short, or no tar file"),
+    ("w", {"a.txt": b"x"}, "There is no picture in"),
+])  # fmt: skip
+def test_shards_that_cannot_be_a_world(tmp_path, mode, content, sentence):
+    write_shard(tmp_path / "a.tar", content, mode)
+    with pytest.raises(ValueError, match=sentence):
+        load_world(tmp_path / "a.tar", dictionary=["tree"])
+
+
+def test_a_shard_cut_short_is_no_world(shards):
+    path = shards / "train-00.tar"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="train-00.tar is compressed, cut short"):
+        tar_pictures(path)
+
+
+def test_what_is_broken_in_a_shard_is_named_when_looked_at(tmp_path):
+    write_shard(tmp_path / "a.tar", {"b.png": b"no picture"})
+    with pytest.raises(ValueError, match="a.tar/b.png cannot be read as a picture"):
+        load_world(tmp_path / "a.tar", dictionary=["tree"]).train.images[0]
+
+
+def test_elsewhere_is_no_world():
+    with pytest.raises(ValueError, match="lies elsewhere: fetch it"):
+        load_world("https://example.org/train-000.tar", dictionary=["tree"])
+
+
+@pytest.mark.parametrize("path, answer", [("a.tar", True), ("x/train-{00..02}.tar", True), ("a.tar.gz", True),
+                                          ("a.target", False), ("tar", False)])  # fmt: skip
+def test_what_names_shards(path, answer):
+    assert is_shards(path) is answer
