@@ -17,6 +17,7 @@ from statistics import mean
 import torch
 from torch import Tensor
 
+from .ahead import ahead
 from .cache import FeatureCache, some
 from .checkpoints import load_learner, save_learner
 from .data import Split, World, coop_few_shot, few_shot, load_world, of_classes, random_crops, random_subset
@@ -34,7 +35,6 @@ from .vlm import (
     encode_names,
     load_vlm,
     logits,
-    preprocess,
     weights_identity,
 )
 
@@ -185,11 +185,15 @@ class Lab:
         task = self._task(job, vlm, world, classes, images, key, shots.labels)
         view = ViewOf(n, views)
 
-        def loss(batch: Tensor) -> Tensor:
+        def fetch(batch: Tensor) -> tuple[Tensor, Tensor]:
             rows = view(batch)
-            return learner.loss(inputs[rows], *task(rows))
+            return rows, inputs[rows]
 
-        history = fit(learner, loss, n, job.recipe, progress=self.progress)
+        def loss(fetched: tuple[Tensor, Tensor]) -> Tensor:
+            rows, pictures = fetched
+            return learner.loss(pictures, *task(rows))
+
+        history = fit(learner, loss, n, job.recipe, progress=self.progress, fetch=fetch)
         save_learner(learner, folder / "learned.safetensors", job.recipe)
         told = {**asdict(job), "seconds": history.seconds, "loss": history.loss[-1], "learned": learner.n_learned()}
         _write_json(folder / "training.json", told)
@@ -279,7 +283,7 @@ class Lab:
     @torch.no_grad()
     def all_logits(classify: Callable[[Tensor], Tensor], inputs: Tensor | Pixels, n: int) -> Tensor:
         """(n, C), a batch at a time."""
-        return torch.cat([classify(inputs[i : i + 256]) for i in range(0, n, 256)])
+        return torch.cat([classify(batch) for batch in ahead(lambda i: inputs[i : i + 256], range(0, n, 256))])
 
     def _halves(self, learner: Learner, world: World) -> Tests:
         def halves(split):
@@ -296,7 +300,7 @@ class Lab:
         vlm = learner.vlm
         if not learner.tokens():
             return self.cache.features(vlm, images, key)
-        size = len(images) * preprocess(vlm, [images[0]])[0].nbytes
+        size = len(images) * Pixels(vlm, images)[:1].nbytes
         if not key or size > KEPT_BYTES:
             return Pixels(vlm, images)
         return self.pixels.setdefault((*vlm.identity, key), Pixels(vlm, images, keep=True))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .ahead import ahead
 from .data import Split, World, few_shot, of_classes
 from .distill import select_classes, symmetric_kl
 from .evaluate import accuracy, expected_calibration_error, harmonic_mean, paired_bootstrap
@@ -90,7 +91,8 @@ def classifier_scores(
 
     def of(pair, half: int) -> Tensor:
         inputs = pair[0]
-        return torch.cat([classify[half](inputs[i : i + 256]) for i in range(0, len(inputs), 256)])
+        batches = ahead(lambda i: inputs[i : i + 256], range(0, len(inputs), 256))
+        return torch.cat([classify[half](batch) for batch in batches])
 
     in_domain = [(of(pair, half), pair[1]) for half, pair in enumerate((tests.base, tests.novel))]
     base, novel = (100 * accuracy(z, labels) for z, labels in in_domain)
@@ -192,9 +194,15 @@ def adapt(
     """
     chosen = few_shot(labels, shots, seed)
     recipe = replace(recipe or learner.recipe, seed=seed)
-    return fit(
-        learner, lambda b: learner.loss(images[chosen[b]], *task(chosen[b])), len(chosen), recipe, progress=False
-    )
+
+    def fetch(batch: Tensor) -> tuple[Tensor, Tensor]:
+        return chosen[batch], images[chosen[batch]]
+
+    def loss(fetched: tuple[Tensor, Tensor]) -> Tensor:
+        rows, pictures = fetched
+        return learner.loss(pictures, *task(rows))
+
+    return fit(learner, loss, len(chosen), recipe, progress=False, fetch=fetch)
 
 
 def claim(what: str, before: Sequence[float] | float, after: Sequence[float]) -> str:

@@ -11,6 +11,8 @@ import torch
 from torch import LongTensor, Tensor, nn
 from tqdm import tqdm
 
+from .ahead import ahead
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -96,12 +98,14 @@ def fit(
     recipe: Recipe = Recipe(),
     on_epoch: Callable[[int], Mapping[str, float]] | None = None,
     progress: bool = True,
+    fetch: Callable[[LongTensor], object] | None = None,
 ) -> History:
     """SGD on the parameters of ``learner`` that require a gradient, over shuffled batches of ``range(n_images)``.
 
-    ``loss`` maps batch indices (B,) to a scalar; ``on_epoch`` maps the epoch just finished to metrics. An incomplete
-    last batch is dropped. With ``recipe.average`` the parameters end at their average over the epochs. Modes are left
-    alone: the BatchNorm of a frozen ResNet has to stay in eval.
+    ``loss`` maps batch indices (B,) to a scalar; ``on_epoch`` maps the epoch just finished to metrics. With ``fetch``
+    it gets ``fetch(indices)`` instead, made one batch ahead in another thread: pictures to be decoded, say. An
+    incomplete last batch is dropped. With ``recipe.average`` the parameters end at their average over the epochs.
+    Modes are left alone: the BatchNorm of a frozen ResNet has to stay in eval.
     """
     params = [p for p in learner.parameters() if p.requires_grad]
     if not params:
@@ -118,7 +122,8 @@ def fit(
             start = time.perf_counter()
             lr = optimizer.param_groups[0]["lr"] = learning_rate(recipe, epoch)
             order = torch.randperm(n_images, generator=shuffle)  # on the CPU, where it can index tensors of any device
-            for batch in order.split(recipe.batch_size)[:steps]:
+            batches = order.split(recipe.batch_size)[:steps]
+            for batch in ahead(fetch, batches) if fetch else batches:
                 history.loss.append(_step(optimizer, params, loss(batch), len(history.loss)))
                 history.lr.append(lr)
                 bar.set_postfix(epoch=epoch + 1, loss=f"{history.loss[-1]:.3f}", refresh=False)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
-import math
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from .ahead import ahead, openers
 from .files import data_file, data_root, fingerprint
 from .text import encode_prompts
 
@@ -201,37 +199,17 @@ def encode_images(vlm: VLM, images: Sequence, batch_size: int = 64) -> Tensor:
     """(N, D) unit image features of N PIL pictures, through the model's own preprocessing, without gradient."""
     if len(images) == 0:
         raise ValueError("There are no images to encode.")
-    features = []
-    batches = _read_ahead(vlm, images, batch_size)
-    n = math.ceil(len(images) / batch_size)
-    for pixels in tqdm(batches, desc=vlm.name, unit="batch", total=n, leave=False, disable=n < 100):
-        with torch.no_grad():
-            features.append(unit(vlm.model.encode_image(pixels)))
-    return torch.cat(features)
-
-
-def _read_ahead(vlm: VLM, images: Sequence, batch_size: int) -> Iterator[Tensor]:
-    """Batches of preprocessed pictures on the model's device; the next one is opened while this one is computed."""
+    pixels, features = Pixels(vlm, images), []
     starts = range(0, len(images), batch_size)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-
-        def opened(start: int) -> list[Future]:
-            rows = range(start, min(start + batch_size, len(images)))
-            return [pool.submit(lambda i: vlm.preprocess(images[i]), i) for i in rows]
-
-        ahead = opened(0)
-        for start in starts:
-            now, ahead = ahead, opened(start + batch_size)
-            yield _on_device(vlm, [future.result() for future in now])
+    batches = ahead(lambda start: pixels[start : start + batch_size], starts)
+    for batch in tqdm(batches, desc=vlm.name, unit="batch", total=len(starts), leave=False, disable=len(starts) < 100):
+        with torch.no_grad():
+            features.append(unit(vlm.model.encode_image(batch)))
+    return torch.cat(features)
 
 
 def _on_device(vlm: VLM, pixels: list[Tensor]) -> Tensor:
     return torch.stack(pixels).to(vlm.device, vlm.dtype, non_blocking=True)
-
-
-def preprocess(vlm: VLM, images: Sequence) -> Tensor:
-    """(N, 3, H, W) on the model's device: PIL pictures in the size, mean and standard deviation of this model."""
-    return _on_device(vlm, [vlm.preprocess(image) for image in images])
 
 
 class Pixels:
@@ -249,7 +227,9 @@ class Pixels:
 
     def __getitem__(self, indices: Tensor | slice | Sequence[int]) -> Tensor:
         rows = range(len(self))[indices] if isinstance(indices, slice) else torch.as_tensor(indices).tolist()
-        return _on_device(self.vlm, [self._one(i) for i in rows])
+        if self.kept is not None and all(i in self.kept for i in rows):
+            return _on_device(self.vlm, [self.kept[i] for i in rows])
+        return _on_device(self.vlm, list(openers().map(self._one, rows)))
 
     def _one(self, i: int) -> Tensor:
         if self.kept is None:

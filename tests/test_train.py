@@ -241,3 +241,17 @@ def test_bad_input(call, message):
 
 def test_doctests():
     assert doctest.testmod(train) == (0, 2)
+
+
+def test_what_a_batch_needs_is_fetched_ahead_and_changes_nothing():
+    """The same batches in the same order, so the same numbers, and the loss gets what was fetched."""
+    (_, expected), learner = run(), Learner()
+    fetched = []
+
+    def fetch(batch):
+        fetched.append(batch)
+        return {"rows": batch}
+
+    inner = square(learner)
+    history = fit(learner, lambda b: inner(b["rows"]), N, Recipe(epochs=3, batch_size=4), progress=False, fetch=fetch)
+    assert history == expected and len(fetched) == len(history.loss)
