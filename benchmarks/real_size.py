@@ -1,10 +1,11 @@
 """A KDPL step at real size, nothing cached: how much of it is the teacher's bare forward, and how much memory it takes.
 
     python benchmarks/real_size.py [--device cuda] [--batch 32] [--student RN50 ViT-B-32] [--teacher ViT-L-14]
-                                   [--k 100 1000] [--plain]
+                                   [--k 100 1000] [--plain] [--compile]
 
 Weights are random, pictures are noise. On a GPU frozen weights are bfloat16 and what is learned float32. ``--plain``
-adds the published way: float32, 77 tokens for every name, all prompts of the step built at once.
+adds the published way: float32, 77 tokens for every name, all prompts of the step built at once. ``--compile`` adds the
+teacher's forward through torch.compile; two rounds or more leave the compilation itself out.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def fitting(pixels: torch.Tensor, vlm: VLM) -> torch.Tensor:
     return F.interpolate(pixels.to(vlm.dtype), vlm.model.visual.image_size)
 
 
-def steps(student: str, teacher: str, device: str, batch: int, k: int, dictionary: int, plain: bool) -> dict:
+def steps(
+    student: str, teacher: str, device: str, batch: int, k: int, dictionary: int, plain: bool, compiled: bool
+) -> dict:
     """The ways to make a step, by name; all learn the same context from the same pictures."""
     precision = "bf16" if device == "cuda" else "fp32"
     above, g = model(teacher, device, precision, image_only=True), torch.Generator().manual_seed(1)
@@ -71,6 +74,9 @@ def steps(student: str, teacher: str, device: str, batch: int, k: int, dictionar
         f"KDPL, {k} names": lambda: step(k),
         f"class-agnostic, {k} of {dictionary}": lambda: step(dictionary),
     }
+    if compiled:
+        faster = torch.compile(above.model.encode_image)
+        ways["teacher's bare forward, compiled"] = torch.no_grad()(lambda: unit(faster(pixels)))
     if plain:
         ways[f"published way, {k} names"] = _published(student, teacher, device, pixels.float(), known[:k], words[:k])
     return ways
@@ -97,11 +103,12 @@ def main() -> None:
     parser.add_argument("--dictionary", type=int, default=20000)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
     rows = []
     for student in args.student:
         for k in args.k:
-            ways = steps(student, args.teacher, args.device, args.batch, k, args.dictionary, args.plain)
+            ways = steps(student, args.teacher, args.device, args.batch, k, args.dictionary, args.plain, args.compile)
             took, _ = seconds(ways, args.device, args.rounds)
             bare = took["teacher's bare forward"]
             rows += [{"student": student, "step": w, "seconds": s, "of the bare": s / bare} for w, s in took.items()]

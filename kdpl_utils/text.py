@@ -18,7 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 # A prompt is a list of symbols from the start to the end token: token ids, or ``~k`` for the learned vector k.
 Prompt = list[int]
-TREE = 128  # prompts in one tree: more share a little more, and need more memory for their attention
+# Prompts in one tree: more share a little more and need more memory for their attention, and fewer trees are fewer and
+# larger operations, which a GPU wants.
+TREE, TREE_GPU = 128, 1024
 KEPT = 1024  # with gradient, the activations of so many prompts are kept; beyond, each tree is computed again
 
 
@@ -74,8 +76,9 @@ def encode_prompts(
 def plant(model: nn.Module, prompts: Sequence[Prompt]) -> list[tuple[list[int], PromptTree]]:
     """The trees of these prompts, each with the rows it serves: neighbours in alphabetical order share most."""
     order = sorted(range(len(prompts)), key=prompts.__getitem__)
-    chunks = [order[i : i + TREE] for i in range(0, len(order), TREE)]
     device = text_tower(model).positional_embedding.device
+    size = TREE if device.type == "cpu" else TREE_GPU
+    chunks = [order[i : i + size] for i in range(0, len(order), size)]
     return [(rows, PromptTree([prompts[r] for r in rows], device)) for rows in chunks]
 
 

@@ -4,6 +4,7 @@ The paths against the oracle, which writes every prompt out at full length; lear
 """
 
 import contextlib
+import copy
 import itertools
 
 import open_clip
@@ -313,6 +314,14 @@ def test_trees_of_neighbours(vlm, monkeypatch):
     assert sorted(r for members, _ in forest for r in members) == list(range(49)) and len(forest) == 7
     strangers = sum(len(PromptTree(rows[i::7]).symbol) for i in range(7))
     assert sum(len(tree.symbol) for _, tree in forest) < strangers
+
+
+def test_a_gpu_gets_fewer_and_larger_trees(vlm, monkeypatch):
+    """By the device alone: one that holds no numbers serves as well."""
+    monkeypatch.setattr(text, "TREE", 7)
+    elsewhere = copy.deepcopy(vlm.model).to("meta")
+    ((members, tree),) = plant(elsewhere, rows_of(vlm, MANY))
+    assert len(members) == 49 and tree.path.device.type == "meta"
 
 
 def held_for_gradient(run):
