@@ -9,10 +9,15 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; what the user did wrong is one sentence and exit status 2."""
+    """Run a command; what the user did wrong is one sentence and exit status 2, what a cluster lost is status 1."""
+    from .cluster import RunsFailed
+
     args = parser().parse_args(arguments)
     try:
         return args.run(args)
+    except RunsFailed as error:
+        sys.stderr.write(f"kdpl {args.command}: {error}\n")
+        return 1
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         sys.stderr.write(f"kdpl {args.command}: {error}\n")
         return 2
@@ -159,6 +164,10 @@ def _add_reproduce(commands) -> None:
     command.add_argument("--root", type=Path, help="folder of the real data sets (default: $KDPL_DATA)")
     command.add_argument("--workers", type=int, help="processes side by side (default: one for each GPU)")
     command.add_argument("--cluster", choices=("slurm", "local"), help="send the runs to a cluster (submitit)")
+    command.add_argument(
+        "--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="what each job asks for: cpus_per_task, "
+        "gpus_per_node, mem_gb, timeout_min, or an option of sbatch, as partition=… or account=…",
+    )  # fmt: skip
     command.set_defaults(run=_reproduce)
 
 
@@ -177,7 +186,10 @@ def _reproduce(args: argparse.Namespace) -> int:
         )
         for world in args.world
     ]  # fmt: skip
-    reproduce.run([pair for pairs in plans for pair in pairs], args.out, args.root, args.workers, args.cluster, _say)
+    reproduce.run(
+        [pair for pairs in plans for pair in pairs], args.out, args.root, args.workers, args.cluster, _say,
+        _slurm_options(args.slurm),
+    )  # fmt: skip
     title = "top-1 in per cent, mean ± standard deviation over seeds"
     for world, pairs in zip(args.world, plans):
         _say(f"\n{args.table}, {world}, {title}\n\n{_markdown(tables.table_rows(pairs, args.out))}")
@@ -187,6 +199,18 @@ def _reproduce(args: argparse.Namespace) -> int:
     for title, rows in tables.paper_rows(args.table):
         _say(f"\n{title} (paper, not run here)\n\n{_markdown(rows)}")
     return 0
+
+
+def _slurm_options(given: Sequence[str]) -> dict[str, object]:
+    """``partition=gpu`` → slurm_partition, but for what submitit names alike for every cluster; numbers as such."""
+    options: dict[str, object] = {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not (key and equals and value):
+            raise ValueError(f"--slurm {one}: write KEY=VALUE, as in --slurm partition=gpu gpus_per_node=1.")
+        alike = key in ("cpus_per_task", "gpus_per_node", "mem_gb", "timeout_min", "nodes")
+        options[key if alike else f"slurm_{key}"] = int(value) if value.isdigit() else value
+    return options
 
 
 def _markdown(rows: Sequence[dict[str, str]]) -> str:

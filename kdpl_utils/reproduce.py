@@ -6,17 +6,17 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
+from .cluster import on_cluster
 from .data import World, load_world, world_names
 from .lab import LEARNERS, MODES, Evaluation, Lab, Training, emoji_recipe, is_emoji, judged_by, taught_by
 from .learners import promptsrc
-from .photos import optional
 from .train import Recipe
 
 TABLES = ("base-to-novel", "domain", "cross-dataset", "few-shot")
@@ -125,14 +125,17 @@ def run(
     workers: int | None = None,
     cluster: str | None = None,
     report: Callable[[str], None] = lambda line: None,
+    options: Mapping[str, object] | None = None,
 ) -> None:
     """Do what is not complete yet, each training with all its evaluations in one process.
 
     Args:
-        workers: processes side by side; by default one for each GPU, or else for each two cores up to four.
-        cluster: ``"slurm"`` sends each training to a Slurm cluster through submitit (``"local"``: to this machine),
-            where ``workers`` is the most that run at once; ``out`` must lie on a disk that all of them see.
+        workers: processes side by side; by default one for each GPU, or else for each two cores up to four; on a
+            cluster, all of them.
+        cluster: ``"slurm"`` sends each training to a Slurm cluster through submitit (``"local"``: to this machine);
+            ``out`` must lie on a disk that all of them see.
         report: gets a line for each training that is complete.
+        options: what each job asks the cluster for, see ``on_cluster``.
     """
     out, units = Path(out), {}
     for job, evaluation in pairs:
@@ -143,18 +146,20 @@ def run(
     if not todo:
         return
     start = time.perf_counter()
-    for done, name in enumerate(_results(todo, out, root, workers, cluster), start=1):
+    if cluster is None:
+        results = _side_by_side(todo, out, root, workers)
+    else:
+        results = on_cluster(todo, out, root, workers or len(todo), cluster, options or {}, report)
+    for done, name in enumerate(results, start=1):
         left = (time.perf_counter() - start) / done * (len(todo) - done)
         report(f"{done} of {len(todo)}: {name}; about {left / 60:.0f} min left")
 
 
-def _results(todo: list, out: Path, root, workers: int | None, cluster: str | None) -> Iterator[str]:
+def _side_by_side(todo: list, out: Path, root, workers: int | None) -> Iterator[str]:
     """The names of runs as they become complete."""
     gpus = torch.cuda.device_count()
     workers = min(len(todo), workers or gpus or min(4, max(1, (os.cpu_count() or 1) // 2)))
-    if cluster is not None:
-        yield from _on_cluster(todo, out, root, workers, cluster)
-    elif workers == 1:
+    if workers == 1:
         lab = Lab(out, root)
         for job, evaluations in todo:
             yield _unit(job, evaluations, lab)
@@ -186,18 +191,3 @@ def _take_place(places, out: Path, root) -> None:
 
 def _here(job: Training, evaluations: Sequence[Evaluation]) -> str:
     return _unit(job, evaluations, _lab)
-
-
-def _on_cluster(todo: list, out: Path, root, workers: int, cluster: str) -> Iterator[str]:
-    submitit = optional("submitit", "cluster")
-    executor = submitit.AutoExecutor(folder=out / "cluster", cluster=cluster)
-    executor.update_parameters(timeout_min=24 * 60, cpus_per_task=4)
-    if cluster == "slurm":
-        executor.update_parameters(slurm_array_parallelism=workers, gpus_per_node=int(torch.cuda.is_available()))
-    jobs = [executor.submit(_elsewhere, job, evaluations, out, root) for job, evaluations in todo]
-    for job in submitit.helpers.as_completed(jobs, poll_frequency=2):
-        yield job.result()
-
-
-def _elsewhere(job: Training, evaluations: Sequence[Evaluation], out: Path, root) -> str:
-    return _unit(job, evaluations, Lab(out, root))

@@ -147,18 +147,6 @@ def test_side_by_side_gives_the_same(tmp_path):
     assert without_seconds(table_rows(pairs, tmp_path / "one")) == without_seconds(table_rows(pairs, tmp_path / "two"))
 
 
-def test_a_cluster_gives_the_same(tmp_path):
-    """Through submitit's executor for this machine: the same pickled jobs that Slurm would run."""
-    pytest.importorskip("submitit")
-    pairs = plan("base-to-novel", WORLD, ["coop"], ["labels"], [1], shots=[2], **SMALL)
-    run(pairs, tmp_path / "one", workers=1)
-    run(pairs, tmp_path / "cluster", workers=2, cluster="local")
-    assert without_seconds(table_rows(pairs, tmp_path / "one")) == without_seconds(
-        table_rows(pairs, tmp_path / "cluster")
-    )
-    assert list((tmp_path / "cluster" / "cluster").glob("*_result.pkl"))
-
-
 def test_the_command_prints_its_table_beside_the_papers(tmp_path, capsys):
     assert main(command(tmp_path, "--mode", "labels", "--table", "domain")) == 0
     printed = capsys.readouterr().out
