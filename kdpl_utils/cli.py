@@ -74,6 +74,7 @@ def _add_adapt(commands) -> None:
     command.add_argument("--epochs", type=int)
     command.add_argument("--lr", type=float)
     command.add_argument("--views", type=int, default=0, help="random crops of each picture (default: none)")
+    _add_precision(command)
     command.add_argument("--labels", type=float, default=0.0, help="share of labels, 0 to 1, that kdpl learns from too")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--onnx", action="store_true", help="also write image tower and classifier as ONNX")
@@ -88,7 +89,8 @@ def _adapt(args: argparse.Namespace) -> int:
         names = [line.strip() for line in args.names_file.read_text(encoding="utf-8").splitlines() if line.strip()]
     made = adapt_folder(
         args.folder, args.out, names, args.mode, args.learner, args.student, args.teacher, args.epochs, args.lr,
-        views=args.views, labels=args.labels, seed=args.seed, onnx=args.onnx, dictionary=args.dictionary, report=_say,
+        views=args.views, labels=args.labels, precision=args.precision, seed=args.seed, onnx=args.onnx,
+        dictionary=args.dictionary, report=_say,
     )  # fmt: skip
     _say("\n".join(f"{what}: {value:.1f} %" for what, value in made.measured.items()))
     _say("\n".join(f"written: {path}" for path in made.files.values()))
@@ -125,6 +127,12 @@ def _model(text: str) -> tuple[str, str | None]:
     return name, pretrained or None
 
 
+def _add_precision(command) -> None:
+    command.add_argument(
+        "--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="of frozen weights; bf16 suits a GPU"
+    )
+
+
 def _add_reproduce(commands) -> None:
     from .lab import LEARNERS, MODES
     from .reproduce import TABLES
@@ -151,9 +159,7 @@ def _add_reproduce(commands) -> None:
     command.add_argument("--labelled", type=float, help="share of labels, 0 to 1, that kdpl learns from as well")
     command.add_argument("--student", type=_model, help="name/weights, e.g. RN50-quickgelu/openai")
     command.add_argument("--teacher", type=_model, nargs="+", help="one, or several to be averaged")
-    command.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), help="of frozen weights; bf16 suits a GPU (default: fp32)"
-    )
+    _add_precision(command)
     command.add_argument("--scale", choices=("student", "own"), help="of the teacher's logits (default: student)")
     command.add_argument("--k", type=int, help="names kept for a batch without class names")
     command.add_argument("--views", type=int, help="crops of each picture, drawn once; 0: pictures as they are")

@@ -46,6 +46,7 @@ def adapt_folder(
     k: int = 0,
     views: int = 0,
     labels: float = 0.0,
+    precision: str = "fp32",
     seed: int = 0,
     onnx: bool = False,
     dictionary: str | Path | Sequence[str] = "imagenet21k",
@@ -63,6 +64,7 @@ def adapt_folder(
         student, teacher: (name, pretrained); by default ViT-B/32 and ViT-L/14 of OpenAI's.
         views: crops of each picture, drawn once; 0 takes the pictures as they are.
         labels: share of the labels, 0 to 1, that ``"kdpl"`` learns from as well, where there are some.
+        precision: of all frozen weights, as in ``load_vlm``; ``"bf16"`` suits a GPU.
 
     Asked again with the same ``out``, only what has changed is done again.
 
@@ -86,13 +88,13 @@ def adapt_folder(
     recipe = replace(recipe, epochs=epochs or recipe.epochs, lr=lr or recipe.lr)
     job = Training(
         str(folder), learner, mode, seed, tuple(student), (tuple(teacher),), recipe, taught_by(world, mode), "all", 0,
-        labelled=labels, k=k, views=views,
+        labelled=labels, k=k, views=views, precision=precision,
     )  # fmt: skip
     lab = Lab(out / "cache", progress=True)
     lab.worlds[job.world] = world
     report(f"{len(world.train)} pictures, {len(world.classnames) or 'no'} class names, {mode} with {learner}.")
     learned = lab.learner(job)
-    measured = _measure(learned, lab, world, teacher)
+    measured = _measure(learned, lab, world, job)
     files = {"learned": save_learner(learned, out / "learned.safetensors", recipe)}
     if world.classnames:
         files["classifier"] = export_classifier(learned, world.classnames, out / "classifier.safetensors")
@@ -104,12 +106,12 @@ def adapt_folder(
     return Adapted(learned, files, measured)
 
 
-def _measure(learned: Learner, lab: Lab, world: World, teacher: tuple[str, str | None]) -> dict[str, float]:
+def _measure(learned: Learner, lab: Lab, world: World, job: Training) -> dict[str, float]:
     """Agreement with the teacher on the training pictures; accuracies, where there are labelled test pictures."""
     if not world.classnames:
         return {}
     vlm, names = learned.vlm, world.classnames
-    above = load_vlm(*teacher, lab.device)
+    above = load_vlm(*job.teachers[0], lab.device, job.precision)
     before = Learner(vlm)
 
     def scored(learner: Learner, split: Split) -> Tensor:

@@ -133,6 +133,15 @@ def test_some_of_the_labels_help(labelled, words, tmp_path, trained):
     assert "50% of the labels were used" in kept[1].files["card"].read_text()
 
 
+def test_half_precision(pictures, words, tmp_path):
+    options = {"epochs": 1, "dictionary": words, **MODELS}
+    kept = [
+        adapt_folder(pictures, tmp_path / p, ["balloon", "trophy"], precision=p, **options) for p in ("fp32", "bf16")
+    ]
+    assert [made.learner.vlm.dtype for made in kept] == [torch.float32, torch.bfloat16]
+    assert kept[1].learner.prompt.ctx.dtype is torch.float32 and set(kept[1].files) == set(kept[0].files)
+
+
 def test_shards_need_no_unpacking(pictures, words, tmp_path, capsys):
     with tarfile.open(tmp_path / "train-000.tar", "w") as shard:
         for path in sorted(pictures.glob("*.png")):
