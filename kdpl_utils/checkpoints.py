@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import pickle
@@ -9,7 +10,7 @@ import re
 import types
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -134,13 +135,17 @@ def load_classifier(path: str | Path, vlm: VLM) -> Classifier:
 def export_onnx(classifier: Classifier, path: str | Path) -> Path:
     """Write image tower and text features as one ONNX graph: ``images`` (N, 3, H, W), preprocessed → ``logits`` (N, C).
 
-    The names and how to preprocess stand in the file's metadata, as JSON. Needs the packages onnx and onnxscript.
+    The names and how to preprocess stand in the file's metadata, as JSON. A model in half precision is written in
+    float32, which every runtime computes in. Needs the packages onnx and onnxscript.
     """
     try:
         import onnx
         import onnxscript  # noqa: F401  (what torch writes it with)
     except ImportError as error:
         raise ValueError("ONNX files need two packages more: pip install onnx onnxscript.") from error
+    if classifier.vlm.dtype.itemsize < 4:
+        whole = replace(classifier.vlm, model=copy.deepcopy(classifier.vlm.model).float())
+        classifier = Classifier(whole, classifier.text, classifier.classnames, list(classifier.tokens))
     vlm = classifier.vlm
     graph = _Graph(vlm.model, classifier).eval()
     example = (torch.zeros(2, 3, *_image_size(vlm), device=vlm.device, dtype=vlm.scale.dtype),)

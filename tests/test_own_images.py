@@ -80,6 +80,10 @@ def test_onnx_gives_the_same_logits(labelled, words, tmp_path):
         torch.testing.assert_close(torch.from_numpy(found), classifier(pixels), atol=1e-4, rtol=1e-4)
         told = {p.key: p.value for p in onnx.load(path).metadata_props}
         assert json.loads(told["classnames"]) == ["balloon", "trophy"] and "Normalize" in told["preprocess"]
+    half = classifier_of(MaPLe(kd.load_vlm("emoji-student-vit", device="cpu", precision="bf16")), ["balloon", "trophy"])
+    path = export_onnx(half, tmp_path / "half.onnx")
+    (found,) = runtime.InferenceSession(str(path)).run(None, {"images": pixels.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), half(pixels.bfloat16()), atol=0.5, rtol=0)
 
 
 def test_names_alone_are_enough(pictures, words, tmp_path, capsys):
