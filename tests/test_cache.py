@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -131,3 +132,25 @@ def test_a_lock_left_by_a_killed_process_holds_nobody_up(tmp_path):
     program = f"import filelock, os; filelock.FileLock({str(cache._lock(path))!r}).acquire(); os._exit(1)"
     subprocess.run([sys.executable, "-c", program], check=False)
     assert len(cache.tensor(("m", "a"), 2, rows_of([]))) == 2
+
+
+def test_who_comes_second_waits_for_what_the_first_is_at(tmp_path):
+    started, second = threading.Event(), []
+
+    def slow(rows):
+        started.set()
+        time.sleep(0.5)
+        return rows_of([])(rows)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(FeatureCache(tmp_path).tensor, ("m", "a"), 3, slow)
+        assert started.wait(10)
+        whole = FeatureCache(tmp_path).tensor(("m", "a"), 3, rows_of(second))
+        assert torch.equal(whole, first.result()) and second == []
+
+
+def test_another_precision_is_another_model(student, encoded, tmp_path):
+    half = kd.load_vlm("emoji-student-vit", device="cpu", precision="bf16")
+    assert half.identity[:2] == student.identity[:2]
+    features = [FeatureCache(tmp_path).features(vlm, PICTURES, "a") for vlm in (student, half)]
+    assert encoded == [3, 3] and not torch.equal(*features)
