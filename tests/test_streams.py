@@ -164,6 +164,7 @@ def test_a_world_opens_pictures_where_they_lie_in_the_shards(shards, monkeypatch
     assert [str(p).removeprefix(f"{shards}/") for p in tar_pictures(shards / "train-*.tar")] == KEYS
     monkeypatch.chdir(shards)
     named = folder_world("train-*.tar", ["tree", "leaf"], dictionary=["tree", "leaf"])
+    assert named.train.key == folder_world(shards / "train-*.tar", ["tree", "leaf"], dictionary=["a"]).train.key
     assert named.classnames == ("tree", "leaf") and len(load_world("train-01.tar", dictionary=["tree"]).train) == 2
     with pytest.raises(ValueError, match="Pictures in shards have no labels"):
         folder_world("train-*.tar", ["tree", "leaf"], labelled=True)
