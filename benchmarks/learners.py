@@ -20,6 +20,7 @@ from measure import machine, table
 from kdpl_utils.data import few_shot, of_classes
 from kdpl_utils.evaluate import accuracy
 from kdpl_utils.lab import LEARNERS, MODES, Lab, Training
+from kdpl_utils.protocol import all_logits
 from kdpl_utils.reproduce import plan, run
 from kdpl_utils.tables import table_rows
 
@@ -35,7 +36,7 @@ def left_out(lab: Lab, job: Training) -> float:
     rest = train.subset([i for i in range(len(train)) if i not in shots])
     inputs = lab.inputs(learner, rest.images, rest.key)
     classify = learner.classifier([world.classnames[i] for i in world.base])
-    z = torch.cat([classify(inputs[i : i + 256]) for i in range(0, len(rest), 256)])
+    z = all_logits(classify, inputs)
     return 100 * accuracy(z, rest.labels.to(z.device))
 
 

@@ -17,7 +17,6 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from .ahead import ahead
 from .cache import FeatureCache, some
 from .checkpoints import load_learner, save_learner
 from .data import Split, World, coop_few_shot, few_shot, load_world, of_classes, random_crops, random_subset
@@ -25,7 +24,16 @@ from .distill import mix_teachers
 from .evaluate import accuracy, expected_calibration_error
 from .files import write_whole
 from .learners import VPT, CoCoOp, CoOp, Learner, MaPLe, PromptSRC
-from .protocol import Task, Tests, classifier_scores, from_both, from_dictionary, from_labels, from_teacher
+from .protocol import (
+    Task,
+    all_logits,
+    classifier_scores,
+    from_both,
+    from_dictionary,
+    from_labels,
+    from_teacher,
+    tests_of,
+)
 from .train import Recipe, fit
 from .vlm import (
     VLM,
@@ -260,7 +268,8 @@ class Lab:
     def _score(self, learner: Learner, evaluation: Evaluation) -> dict[str, float]:
         world = self.world(evaluation.world)
         if evaluation.kind == "halves":
-            return classifier_scores(self._halves(learner, world), world, learner.classifier)
+            tests = tests_of(world, learner.vlm.device, lambda split: self.inputs(learner, split.images, split.key))
+            return classifier_scores(tests, world, learner.classifier)
         top1, ece = self._top1(learner, world.classnames, world.test)
         if evaluation.kind == "test":
             return {"top-1": top1, "ECE": ece}
@@ -275,25 +284,8 @@ class Lab:
         present = split.labels.unique().tolist()
         labels = torch.tensor([present.index(y) for y in split.labels.tolist()], device=learner.vlm.device)
         classify = learner.classifier([classnames[c] for c in present])
-        inputs = self.inputs(learner, split.images, split.key)
-        z = self.all_logits(classify, inputs, len(labels))
+        z = all_logits(classify, self.inputs(learner, split.images, split.key))
         return 100 * accuracy(z, labels), 100 * expected_calibration_error(z.softmax(-1), labels)
-
-    @staticmethod
-    @torch.no_grad()
-    def all_logits(classify: Callable[[Tensor], Tensor], inputs: Tensor | Pixels, n: int) -> Tensor:
-        """(n, C), a batch at a time."""
-        return torch.cat([classify(batch) for batch in ahead(lambda i: inputs[i : i + 256], range(0, n, 256))])
-
-    def _halves(self, learner: Learner, world: World) -> Tests:
-        def halves(split):
-            parts = [of_classes(split, half) for half in (world.base, world.novel)]
-            return tuple(
-                (self.inputs(learner, part.images, part.key), part.labels.to(learner.vlm.device)) for part in parts
-            )
-
-        base, novel = halves(world.test)
-        return Tests(base, novel, {name: halves(split) for name, split in world.shifts.items()})
 
     def inputs(self, learner: Learner, images: Sequence, key: str) -> Tensor | Pixels:
         """Features that are cached, or for a learner that changes the image tower the pictures themselves."""

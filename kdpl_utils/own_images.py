@@ -15,6 +15,7 @@ from .evaluate import accuracy, top1_agreement
 from .files import write_whole
 from .lab import LEARNERS, Lab, Training, emoji_recipe, taught_by
 from .learners import Learner
+from .protocol import all_logits
 from .vlm import encode_names, load_vlm, logits, shipped_models
 
 
@@ -116,7 +117,7 @@ def _measure(learned: Learner, lab: Lab, world: World, job: Training) -> dict[st
 
     def scored(learner: Learner, split: Split) -> Tensor:
         inputs, classify = lab.inputs(learner, split.images, split.key), learner.classifier(names)
-        return lab.all_logits(classify, inputs, len(split))
+        return all_logits(classify, inputs)
 
     text = encode_names(above, names, world.templates)
 

@@ -41,18 +41,20 @@ class Tests:
 
 def test_features(vlm: VLM, world: World) -> Tests:
     """Encode every test picture of a world, once."""
-    return _tests(world, vlm, lambda images: encode_images(vlm, images))
+    return tests_of(world, vlm.device, lambda split: encode_images(vlm, split.images))
 
 
 def test_pixels(vlm: VLM, world: World, keep: bool = False) -> Tests:
     """Every test picture of a world as ``Pixels``; ``keep`` them preprocessed where many learners look at them."""
-    return _tests(world, vlm, lambda images: Pixels(vlm, images, keep))
+    return tests_of(world, vlm.device, lambda split: Pixels(vlm, split.images, keep))
 
 
-def _tests(world: World, vlm: VLM, inputs: Callable[[Sequence], Tensor | Pixels]) -> Tests:
+def tests_of(world: World, device: torch.device, inputs: Callable[[Split], Tensor | Pixels]) -> Tests:
+    """The halves of every test split, each as ``inputs`` gives it."""
+
     def halves(split: Split):
         parts = (of_classes(split, half) for half in (world.base, world.novel))
-        return tuple((inputs(part.images), part.labels.to(vlm.device)) for part in parts)
+        return tuple((inputs(part), part.labels.to(device)) for part in parts)
 
     base, novel = halves(world.test)
     return Tests(base, novel, {name: halves(split) for name, split in world.shifts.items()})
@@ -90,9 +92,7 @@ def classifier_scores(
     classify = [classifier([world.classnames[i] for i in half]) for half in (world.base, world.novel)]
 
     def of(pair, half: int) -> Tensor:
-        inputs = pair[0]
-        batches = ahead(lambda i: inputs[i : i + 256], range(0, len(inputs), 256))
-        return torch.cat([classify[half](batch) for batch in batches])
+        return all_logits(classify[half], pair[0])
 
     in_domain = [(of(pair, half), pair[1]) for half, pair in enumerate((tests.base, tests.novel))]
     base, novel = (100 * accuracy(z, labels) for z, labels in in_domain)
@@ -103,6 +103,13 @@ def classifier_scores(
     row = (base, novel, harmonic_mean(base, novel), *(mean(column) for column in zip(*shifted, strict=True)))
     row += (float("nan"),) * (5 - len(row))  # a world without shifts has nothing to say there
     return dict(zip(COLUMNS, (*row, 100 * mean(ece)), strict=True))
+
+
+@torch.no_grad()
+def all_logits(classify: Callable[[Tensor], Tensor], inputs: Tensor | Pixels) -> Tensor:
+    """(N, C) for N pictures or features, a batch at a time, the next one opened meanwhile."""
+    batches = ahead(lambda i: inputs[i : i + 256], range(0, len(inputs), 256))
+    return torch.cat([classify(batch) for batch in batches])
 
 
 def summarise(rows: Sequence[dict[str, float]]) -> dict[str, str]:
