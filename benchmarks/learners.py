@@ -17,12 +17,16 @@ from statistics import mean, stdev
 import torch
 from measure import machine, table
 
-from kdpl_utils.data import few_shot, of_classes
 from kdpl_utils.evaluate import accuracy
-from kdpl_utils.lab import LEARNERS, MODES, Lab, Training
+from kdpl_utils.experiments.lab import Lab
+from kdpl_utils.experiments.plan import plan
+from kdpl_utils.experiments.run import run
+from kdpl_utils.experiments.tables import table_rows
+from kdpl_utils.experiments.training import MODES, Training
+from kdpl_utils.learners import LEARNERS
 from kdpl_utils.protocol import all_logits
-from kdpl_utils.reproduce import plan, run
-from kdpl_utils.tables import table_rows
+from kdpl_utils.shots import few_shot
+from kdpl_utils.worlds.world import of_classes
 
 RATES = (0.003, 0.0125, 0.05, 0.2)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdpl_utils.learners import CoCoOp, CoOp, Learner
-from kdpl_utils.text import encode_plainly
+from kdpl_utils.towers.text import encode_plainly
 from kdpl_utils.vlm import logits, unit
 
 

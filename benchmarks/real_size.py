@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 from kdpl_utils.distill import select_classes, symmetric_kl
 from kdpl_utils.learners import CoOp
-from kdpl_utils.vlm import VLM, drop_text_tower, load_vlm, logits, shipped_models, unit
+from kdpl_utils.loading import load_vlm, shipped_models
+from kdpl_utils.vlm import VLM, drop_text_tower, logits, unit
 
 
 def model(name: str, device: str, precision: str, image_only: bool = False) -> VLM:

@@ -16,9 +16,10 @@ from measure import apart, machine, peak_mb, seconds, table
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from torch import Tensor
 
-from kdpl_utils import text
+from kdpl_utils.loading import load_vlm, shipped_models
 from kdpl_utils.prompts import PromptTexts, random_vectors
-from kdpl_utils.vlm import VLM, load_vlm, shipped_models
+from kdpl_utils.towers import text
+from kdpl_utils.vlm import VLM
 
 CHUNK = 100
 

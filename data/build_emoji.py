@@ -22,7 +22,7 @@ import tarfile
 import unicodedata
 from pathlib import Path
 
-from kdpl_utils.files import write_checksums
+from kdpl_utils.support.disk import write_checksums
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE / ".cache"

@@ -17,7 +17,8 @@ import torch
 from tqdm import tqdm
 
 from kdpl_utils import encode_images, encode_names, entropy, expected_calibration_error, load_vlm, load_world, logits
-from kdpl_utils.data import EMOJI_STUDENTS, EMOJI_TEACHERS, world_names
+from kdpl_utils.worlds.emoji import EMOJI_STUDENTS, EMOJI_TEACHERS
+from kdpl_utils.worlds.load import world_names
 
 README = Path(__file__).with_name("README.md")
 START, END = "<!-- measured: start -->", "<!-- measured: end -->"

@@ -28,8 +28,9 @@ from torch.nn import functional as F
 from torchvision.transforms.v2.functional import resize
 from tqdm import tqdm
 
-from kdpl_utils import emoji
-from kdpl_utils.files import data_file, data_root, write_checksums
+from kdpl_utils.support.disk import write_checksums
+from kdpl_utils.support.shipped import data_file, data_root
+from kdpl_utils.worlds import drawings as emoji
 
 SEED = 0
 CALIBRATION_STYLE = "fxemoji"  # seen in no training; sets logit_scale, nothing else

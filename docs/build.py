@@ -132,7 +132,7 @@ def moving_picture() -> tuple[str, bytes]:
 
     import kdpl_utils as kd
     from kdpl_utils.evaluate import kl_bits
-    from kdpl_utils.widgets import teacher_student
+    from kdpl_utils.widgets.distributions import teacher_student
 
     world = kd.load_world("emoji")
     student, teacher = kd.load_vlm(*world.student), kd.load_vlm(*world.teacher)
@@ -179,7 +179,7 @@ def on_white(frame, height: int):
 
 
 def build(run: bool, gallery: bool) -> Path:
-    from kdpl_utils.widgets import widget_errors
+    from kdpl_utils.widgets.errors import widget_errors
 
     source, pages = DOCS / "_build" / "source", DOCS / "_build" / "html"
     shutil.rmtree(DOCS / "_build", ignore_errors=True)

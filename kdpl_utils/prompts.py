@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .text import Prompt, encode_forest, encode_prompts, plant, shares_beginnings, text_tower
+from .towers.text import Prompt, encode_forest, encode_prompts, plant, shares_beginnings, text_tower
 from .vlm import VLM, as_prompt, check_names, has_clip_tokens, token_ids, unit
 
 REMEMBERED = 8  # lists of names whose trees are kept; class-agnostic learning brings a new list in every step
@@ -163,3 +163,15 @@ def nearest_words(vlm: VLM, ctx: Tensor, k: int = 5) -> list[list[str]]:
     table = text_tower(vlm.model).token_embedding.weight
     nearest = torch.cdist(ctx.detach().to(table), table).topk(k, largest=False).indices
     return [[vlm.tokenizer.decode([i]).strip() for i in row] for row in nearest.tolist()]
+
+
+@torch.no_grad()
+def read_contexts(vlm: VLM, contexts: Sequence[Tensor], k: int = 5) -> tuple[list, Tensor]:
+    """What S contexts (n_ctx, d), recorded over training, read like: words S × n_ctx × k, distances (S, n_ctx, k).
+
+    The nearest words of the vocabulary come first; distances are Euclidean (CoOp, section 4.4).
+    """
+    table = text_tower(vlm.model).token_embedding.weight
+    words = [nearest_words(vlm, ctx, k) for ctx in contexts]
+    distances = [torch.cdist(ctx.to(table), table).topk(k, largest=False).values for ctx in contexts]
+    return words, torch.stack(distances).cpu()

@@ -11,7 +11,7 @@ import torch
 from torch import LongTensor, Tensor, nn
 from tqdm import tqdm
 
-from .ahead import ahead
+from .support.prefetch import ahead
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def test_the_extras_are_tested():
 
 
 def test_version_is_the_packages():
-    assert f'__version__ = "{PROJECT["version"]}"' in (ROOT / "kdpl_utils" / "__init__.py").read_text()
+    assert f'__version__ = "{PROJECT["version"]}"' in (ROOT / "kdpl_utils" / "support" / "version.py").read_text()
 
 
 def test_environment_yml_is_thin_and_in_step():

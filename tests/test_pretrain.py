@@ -7,8 +7,8 @@ import open_clip
 import pytest
 import torch
 
-from kdpl_utils.data import ADAPTATION_STYLES, SHIFT_STYLES
-from kdpl_utils.files import data_file, data_root
+from kdpl_utils.support.shipped import data_file, data_root
+from kdpl_utils.worlds.emoji import ADAPTATION_STYLES, SHIFT_STYLES
 
 NAME = "emoji-student-rn"
 

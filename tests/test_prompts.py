@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from kdpl_utils.loading import load_vlm
 from kdpl_utils.prompts import PromptLearner, nearest_words
 from kdpl_utils.train import Recipe, fit
-from kdpl_utils.vlm import VLM, encode_names, load_vlm
+from kdpl_utils.vlm import VLM, encode_names
 
 NAMES = ["sushi", "hot dog", "OK! button", "man in motorized wheelchair: facing right", "ice_cream"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from kdpl_utils.cli import parser
+from kdpl_utils.apps.cli import parser
 
 README = Path("README.md").read_text(encoding="utf-8")
 CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

@@ -10,15 +10,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from kdpl_utils.vlm import (
-    VLM,
-    check_names,
-    encode_images,
-    encode_names,
-    load_vlm,
-    logits,
-    shipped_models,
-)
+from kdpl_utils.loading import load_vlm, shipped_models
+from kdpl_utils.vlm import VLM, check_names, encode_images, encode_names, logits
 
 NAMES = ["sushi", "hot dog", "OK! button", "man in motorized wheelchair: facing right", "ice_cream"]
 

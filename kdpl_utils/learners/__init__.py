@@ -12,3 +12,5 @@ from .promptsrc import PromptSRC
 from .vpt import VPT
 
 __all__ = ["VPT", "CoCoOp", "CoOp", "Learner", "MaPLe", "PromptKD", "PromptSRC"]
+
+LEARNERS = {"coop": CoOp, "cocoop": CoCoOp, "vpt": VPT, "maple": MaPLe, "promptsrc": PromptSRC}

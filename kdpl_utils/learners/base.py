@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..prompts import word_vectors
-from ..text import text_tower
+from ..towers.image import encode_image
+from ..towers.text import text_tower
 from ..train import Recipe
-from ..vision import encode_image
 from ..vlm import VLM, Pixels, check_names, encode_texts, logits, unit
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..prompts import PromptTexts, random_vectors
+from ..towers.image import check_takes_prompts
 from ..train import Recipe
-from ..vision import check_takes_prompts
 from ..vlm import VLM
 from .base import Learner, check_depth, seeded, words_to_start_from
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..prompts import random_vectors
+from ..towers.image import check_takes_prompts
 from ..train import Recipe
-from ..vision import check_takes_prompts
 from ..vlm import VLM
 from .base import Learner, check_depth
 

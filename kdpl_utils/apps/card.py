@@ -1,0 +1,50 @@
+"""The model card that ``kdpl adapt`` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..experiments.training import Training
+from ..learners import Learner
+from ..worlds.world import World
+
+
+def model_card(
+    folder: str | Path, world: World, job: Training, learned: Learner, measured: dict[str, float], minutes: float
+) -> str:
+    """The model card."""
+    some = f"{job.labelled:.0%} of the labels were used" if job.labelled else "no label was used in training"
+    labels = "labels were used" if job.mode == "labels" else some
+    names = ", ".join(world.classnames[:40]) + (" …" if len(world.classnames) > 40 else "")
+    test = len(world.test) if (world.test.labels >= 0).all() else 0
+    lines = [
+        f"# Prompts learned from {Path(folder).name}",
+        "",
+        f"* Method: {type(learned).__name__}, {job.mode} ({labels}); {learned.n_learned():,} learned numbers",
+        f"* Student: {' '.join(filter(None, job.student))}; teacher: {' '.join(filter(None, job.teachers[0]))}",
+        f"* Data: {len(world.train)} training and {test} labelled test pictures",
+        f"* Class names ({len(world.classnames)}): {names or 'none; the teacher picked from a dictionary'}",
+        f"* Recipe: {job.recipe.epochs} epochs, batches of {job.recipe.batch_size}, learning rate {job.recipe.lr:g}, "
+        f"seed {job.seed}; {minutes:.1f} minutes in all",
+        "",
+        "## Measured",
+        "",
+    ]
+    lines += [f"* {what}: {value:.1f} %" for what, value in measured.items()] or ["Nothing: there are no class names."]
+    if "test accuracy, learned" in measured:
+        gain = measured["test accuracy, learned"] - measured["test accuracy, zero-shot student"]
+        verdict = "better" if gain > 0 else "no better" if gain == 0 else "worse"
+        lines += ["", f"On the test pictures the learned prompts are {verdict} than none ({gain:+.1f} points)."]
+        if test < 200:
+            lines += [f"{test} test pictures are few: a difference of some points may be chance."]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "* One run with one seed."
+        + ("" if job.mode == "labels" else " Where the teacher errs, the student learns to err."),
+        "* Prompts belong to the student named above, with these weights and no others.",
+        "* Names outside the list can be tried, but nothing here measured them.",
+        "",
+    ]  # fmt: skip
+    return "\n".join(lines)

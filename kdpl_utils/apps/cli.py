@@ -1,0 +1,232 @@
+"""The command line: ``kdpl``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; what the user did wrong is one sentence and exit status 2, what a cluster lost is status 1."""
+    from ..experiments.slurm import RunsFailed
+
+    args = parser().parse_args(arguments)
+    try:
+        return args.run(args)
+    except RunsFailed as error:
+        sys.stderr.write(f"kdpl {args.command}: {error}\n")
+        return 1
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        sys.stderr.write(f"kdpl {args.command}: {error}\n")
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """What can be asked for."""
+    made = argparse.ArgumentParser(prog="kdpl", description="Prompt learning for CLIP without labels.")
+    commands = made.add_subparsers(dest="command", required=True, metavar="command")
+    for add in (_add_adapt, _add_predict, _add_reproduce, _add_worlds):
+        add(commands)
+    return made
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+# --- worlds --------------------------------------------------------------------------------------------------------
+
+
+def _add_worlds(commands) -> None:
+    command = commands.add_parser("worlds", help="list the data sets that are known by name")
+    command.set_defaults(run=_worlds)
+
+
+def _worlds(args: argparse.Namespace) -> int:
+    from ..worlds.load import world_names
+
+    _say("\n".join(world_names()))
+    return 0
+
+
+# --- own pictures --------------------------------------------------------------------------------------------------
+
+
+def _add_adapt(commands) -> None:
+    command = commands.add_parser(
+        "adapt",
+        help="learn prompts from a folder of your pictures, without labels",
+        description="Learn prompts from a folder of pictures: a subfolder for each class, or just pictures with "
+        "--names for what may be in them, or without any names (the teacher then picks them from a dictionary).",
+    )
+    command.add_argument("folder", type=Path, help="or webdataset shards, in quotes: 'train-{000..146}.tar'")
+    command.add_argument("--out", type=Path, required=True, help="folder for prompts, classifier and model card")
+    command.add_argument("--names", nargs="+", help="class names")
+    command.add_argument("--names-file", type=Path, help="a text file with a class name a line")
+    command.add_argument("--mode", choices=("labels", "kdpl", "kdpl-ca"))
+    command.add_argument("--learner", default="coop", choices=("coop", "cocoop", "vpt", "maple", "promptsrc"))
+    command.add_argument("--student", type=_model, help="name/weights (default: ViT-B-32-quickgelu/openai)")
+    command.add_argument("--teacher", type=_model, help="name/weights (default: ViT-L-14-quickgelu/openai)")
+    command.add_argument("--dictionary", default="imagenet21k", help="imagenet21k, open_images, or a file of names")
+    command.add_argument("--epochs", type=int)
+    command.add_argument("--lr", type=float)
+    command.add_argument("--views", type=int, default=0, help="random crops of each picture (default: none)")
+    _add_precision(command)
+    command.add_argument("--labels", type=float, default=0.0, help="share of labels, 0 to 1, that kdpl learns from too")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--onnx", action="store_true", help="also write image tower and classifier as ONNX")
+    command.set_defaults(run=_adapt)
+
+
+def _adapt(args: argparse.Namespace) -> int:
+    from .adapt import adapt_folder
+
+    names = args.names
+    if args.names_file:
+        names = [line.strip() for line in args.names_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    made = adapt_folder(
+        args.folder, args.out, names, args.mode, args.learner, args.student, args.teacher, args.epochs, args.lr,
+        views=args.views, labels=args.labels, precision=args.precision, seed=args.seed, onnx=args.onnx,
+        dictionary=args.dictionary, report=_say,
+    )  # fmt: skip
+    _say("\n".join(f"{what}: {value:.1f} %" for what, value in made.measured.items()))
+    _say("\n".join(f"written: {path}" for path in made.files.values()))
+    return 0
+
+
+def _add_predict(commands) -> None:
+    command = commands.add_parser("predict", help="name what is in pictures, with a classifier that adapt wrote")
+    command.add_argument("classifier", type=Path, help="classifier.safetensors")
+    command.add_argument("pictures", type=Path, nargs="+")
+    command.add_argument("--student", type=_model, help="the model it belongs to, if its weights came from a file")
+    command.add_argument("--top", type=int, default=3)
+    command.set_defaults(run=_predict)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from ..learners.classifier import load_classifier, model_of
+    from ..loading import load_vlm
+    from ..worlds.photos import open_photo
+
+    classifier = load_classifier(args.classifier, load_vlm(*(args.student or model_of(args.classifier))))
+    images = [open_photo(path, upright=True) for path in args.pictures]
+    for path, row in zip(args.pictures, classifier.predict(images, args.top)):
+        _say(f"{path}: " + ", ".join(f"{name} {p:.0%}" for name, p in row))
+    return 0
+
+
+# --- reproduce -----------------------------------------------------------------------------------------------------
+
+
+def _model(text: str) -> tuple[str, str | None]:
+    """``ViT-B-32-quickgelu/openai`` → its two parts; the second may be a file, or missing."""
+    name, _, pretrained = text.partition("/")
+    return name, pretrained or None
+
+
+def _add_precision(command) -> None:
+    command.add_argument(
+        "--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="of frozen weights; bf16 suits a GPU"
+    )
+
+
+def _add_reproduce(commands) -> None:
+    from ..experiments.plan import TABLES
+    from ..experiments.training import MODES
+    from ..learners import LEARNERS
+
+    command = commands.add_parser(
+        "reproduce",
+        help="train and test prompt learners as the paper does; goes on where it was stopped",
+        description="Train and test prompt learners as the paper does. What is complete is skipped, so the same "
+        "command goes on where it was stopped. The published settings are the defaults.",
+    )
+    command.add_argument("--table", default="base-to-novel", choices=TABLES)
+    command.add_argument(
+        "--world", nargs="+", default=["emoji"], help="the data set to train on (kdpl worlds lists them), or several, "
+        "which get a table each and one of their averages",
+    )  # fmt: skip
+    command.add_argument(
+        "--targets", nargs="+", default=[], help="data sets to test on, for --table cross-dataset (default: the "
+        "paper's ten for imagenet, the other groups for a group of the emoji world)",
+    )  # fmt: skip
+    command.add_argument("--learner", nargs="+", default=list(LEARNERS), choices=LEARNERS)
+    command.add_argument("--mode", nargs="+", default=list(MODES), choices=MODES)
+    command.add_argument("--seeds", type=int, default=3, help="how many, from 1 on (default: 3)")
+    command.add_argument("--shots", type=int, nargs="+", default=None, help="pictures a class (default: 16)")
+    command.add_argument("--labelled", type=float, help="share of labels, 0 to 1, that kdpl learns from as well")
+    command.add_argument("--student", type=_model, help="name/weights, e.g. RN50-quickgelu/openai")
+    command.add_argument("--teacher", type=_model, nargs="+", help="one, or several to be averaged")
+    _add_precision(command)
+    command.add_argument("--scale", choices=("student", "own"), help="of the teacher's logits (default: student)")
+    command.add_argument("--k", type=int, help="names kept for a batch without class names")
+    command.add_argument("--views", type=int, help="crops of each picture, drawn once; 0: pictures as they are")
+    command.add_argument("--epochs", type=int)
+    command.add_argument("--batch-size", type=int)
+    command.add_argument("--lr", type=float)
+    command.add_argument("--out", type=Path, default=Path("results"), help="folder of all runs (default: results)")
+    command.add_argument("--root", type=Path, help="folder of the real data sets (default: $KDPL_DATA)")
+    command.add_argument("--workers", type=int, help="processes side by side (default: one for each GPU)")
+    command.add_argument("--cluster", choices=("slurm", "local"), help="send the runs to a cluster (submitit)")
+    command.add_argument(
+        "--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="what each job asks for: cpus_per_task, "
+        "gpus_per_node, mem_gb, timeout_min, or an option of sbatch, as partition=… or account=…",
+    )  # fmt: skip
+    command.set_defaults(run=_reproduce)
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    from ..experiments import plan as reproduce
+    from ..experiments import tables
+
+    if args.seeds < 1:
+        raise ValueError(f"--seeds is {args.seeds}: give at least 1.")
+    shots = args.shots or ([1, 2, 4, 8, 16] if args.table == "few-shot" else [16])
+    fields = ("student", "scale", "k", "views", "labelled", "precision", "epochs", "batch_size", "lr")
+    options = {field: getattr(args, field) for field in fields}
+    plans = [
+        reproduce.plan(
+            args.table, world, args.learner, args.mode, range(1, args.seeds + 1), shots, args.targets, args.root,
+            teachers=args.teacher and tuple(args.teacher), **options,
+        )
+        for world in args.world
+    ]  # fmt: skip
+    reproduce.run(
+        [pair for pairs in plans for pair in pairs], args.out, args.root, args.workers, args.cluster, _say,
+        _slurm_options(args.slurm),
+    )  # fmt: skip
+    title = "top-1 in per cent, mean ± standard deviation over seeds"
+    for world, pairs in zip(args.world, plans):
+        _say(f"\n{args.table}, {world}, {title}\n\n{_markdown(tables.table_rows(pairs, args.out))}")
+    if len(plans) > 1:
+        rows = _markdown(tables.average_rows(plans, args.out))
+        _say(f"\n{args.table}, average of {len(plans)} data sets, {title}\n\n{rows}")
+    for title, rows in tables.paper_rows(args.table):
+        _say(f"\n{title} (paper, not run here)\n\n{_markdown(rows)}")
+    return 0
+
+
+def _slurm_options(given: Sequence[str]) -> dict[str, object]:
+    """``partition=gpu`` → slurm_partition, but for what submitit names alike for every cluster; numbers as such."""
+    options: dict[str, object] = {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not (key and equals and value):
+            raise ValueError(f"--slurm {one}: write KEY=VALUE, as in --slurm partition=gpu gpus_per_node=1.")
+        alike = key in ("cpus_per_task", "gpus_per_node", "mem_gb", "timeout_min", "nodes")
+        options[key if alike else f"slurm_{key}"] = int(value) if value.isdigit() else value
+    return options
+
+
+def _markdown(rows: Sequence[dict[str, str]]) -> str:
+    """A Markdown table whose columns are those of any row."""
+    head = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [head, ["---"] * len(head), *([row.get(column, "") for column in head] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

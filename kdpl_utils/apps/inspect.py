@@ -1,0 +1,141 @@
+"""Any two vision-language models side by side on anybody's pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
+
+from ..vlm import VLM, check_names, encode_images, encode_names, logits
+from ..widgets.distributions import teacher_student
+from ..widgets.explorer import Explorer
+from ..worlds.world import Lazy, Split
+
+THUMBNAIL = 160  # pixels: what the picture's panel shows
+SUFFIXES = frozenset(Image.registered_extensions())
+
+
+def inspect_pair(
+    teacher: VLM | tuple,
+    student: VLM | tuple,
+    images: Sequence | Split | str | Path,
+    classnames: Sequence[str],
+    labels: Sequence[int] | Tensor | None = None,
+    student_after: Callable | Sequence[Callable] | None = None,
+    templates: Sequence[str] = ("a photo of a {}.",),
+    teacher_scale: float | None = None,
+    k: int = 6,
+) -> Explorer:
+    """The signature explorer for any two models: what each says about each picture, those that differ most first.
+
+    Args:
+        teacher, student: models of ``load_vlm``, or (model, preprocess, tokenizer) of open_clip.
+        images: PIL pictures, a folder of them, or a ``Split``.
+        classnames: C names; labels, where there are any, are indices of them (−1: none).
+        student_after: the student's learned prompt (names → (C, D) unit features), or one for each training step.
+        templates: sentences with {} for the name.
+        teacher_scale: multiplies the teacher's cosines; by default its own ``exp(logit_scale)``.  The published KDPL
+            uses the student's: ``teacher_scale=student.scale``.
+
+    Raises:
+        ValueError: no pictures, an unreadable one, names that are empty or double, or labels that do not fit.
+    """
+    names = check_names(classnames)
+    if isinstance(images, Split):
+        labels = images.labels if labels is None else labels
+        images = images.images
+    pictures = _Remembered(folder_images(images) if isinstance(images, str | Path) else images)
+    if not len(pictures):
+        raise ValueError("There are no images to inspect: give at least one.")
+    if labels is not None:
+        labels = torch.as_tensor(labels).cpu()
+        if labels.shape != (len(pictures),) or labels.min() < -1 or labels.max() >= len(names):
+            raise ValueError(f"labels must be {len(pictures)} numbers from -1 to {len(names) - 1}, one for each image.")
+    teacher_logits, _ = _scores(_vlm(teacher, "teacher"), pictures, names, templates, teacher_scale)
+    student_logits, learned = _scores(_vlm(student, "student"), pictures, names, templates, None, student_after)
+    students = [student_logits, *learned]
+    steps = ["before", "after"] if len(learned) == 1 else None
+    return teacher_student(pictures.thumbnails, names, teacher_logits, students, labels, steps, k)
+
+
+@torch.no_grad()
+def _scores(
+    vlm: VLM,
+    images: Sequence,
+    names: list[str],
+    templates: Sequence[str],
+    scale: float | None,
+    prompts: Callable | Sequence[Callable] | None = None,
+) -> tuple[Tensor, list[Tensor]]:
+    """Logits (N, C) with the templates, and with each learned prompt."""
+    prompts = [] if prompts is None else [prompts] if callable(prompts) else list(prompts)
+    with evaluating(vlm.model):
+        features = encode_images(vlm, images)
+        texts = [encode_names(vlm, names, templates), *(prompt(names) for prompt in prompts)]
+    scale = vlm.scale if scale is None else scale
+    first, *rest = (logits(features, text.to(features), scale).cpu() for text in texts)
+    return first, rest
+
+
+def folder_images(folder: str | Path) -> Sequence[Image.Image]:
+    """The pictures under a folder, sorted by path, each opened when looked at."""
+    root = Path(folder).expanduser()
+    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    if not paths:
+        raise ValueError(f"{root} is no folder with images: give one that holds .jpg, .png or .webp files.")
+    return Lazy(len(paths), lambda i: _open(paths[i]))
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as an image ({error}): remove or replace it.") from error
+
+
+class _Remembered(Sequence):
+    """Pictures that leave a thumbnail behind when they are opened to be encoded: nothing is opened twice for it."""
+
+    def __init__(self, images: Sequence):
+        self.images, self.small = images, {}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> Image.Image:
+        image = self.images[i]
+        if not isinstance(image, Image.Image):
+            raise ValueError(f"Image {i} is a {type(image).__name__}: give PIL images, a folder or a Split.")
+        if i not in self.small:
+            self.small[i] = image.convert("RGB")
+            self.small[i].thumbnail((THUMBNAIL, THUMBNAIL))
+        return image.convert("RGB")
+
+    @property
+    def thumbnails(self) -> list[Image.Image]:
+        return [self.small[i] for i in range(len(self))]
+
+
+def _vlm(model: VLM | tuple, role: str) -> VLM:
+    if isinstance(model, VLM):
+        return model
+    if isinstance(model, nn.Module) or not isinstance(model, tuple) or len(model) != 3:
+        raise ValueError(f"Give the {role} as load_vlm returns it, or as (model, preprocess, tokenizer) of open_clip.")
+    return VLM(*model, name=role)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """A model in evaluation mode for a while; afterwards each of its parts is in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,98 @@
+"""Features on disk: a frozen model sees each picture once, whoever asks and however often."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..support.disk import write_whole
+from ..vlm import VLM, encode_images
+from ..worlds.world import Lazy
+
+PART = 4096  # rows in one file: minutes of a large teacher, so little is lost when it is killed
+
+
+class FeatureCache:
+    """A folder of features, in files of ``PART`` rows, for each (model, weights, precision, list of what it saw).
+
+    Processes that ask for the same features share the work: each computes parts that no other is at, then waits for
+    the rest. So several GPUs, or several machines with one disk, encode a large list side by side, and what a killed
+    one has finished is not lost.
+
+    Args:
+        folder: made when the first file is written; None keeps nothing.
+    """
+
+    def __init__(self, folder: str | Path | None):
+        self.folder = None if folder is None else Path(folder)
+
+    def features(self, vlm: VLM, images: Sequence, key: str) -> Tensor:
+        """``encode_images(vlm, images)``, from the disk where it is there.
+
+        Args:
+            key: tells this list of pictures, in this order and these views, from every other one; empty: do not keep.
+        """
+        of_model = (*vlm.identity, key) if key else None
+        return self.tensor(of_model, len(images), lambda rows: encode_images(vlm, some(images, rows))).to(vlm.device)
+
+    def tensor(self, key: tuple[str, ...] | None, n: int, make: Callable[[range], Tensor]) -> Tensor:
+        """(n, …) on the CPU: what ``make`` gives for rows 0…n-1, a part at a time; each part is made once for ``key``.
+
+        A file that is cut short is made again.
+        """
+        parts = [range(start, min(start + PART, n)) for start in range(0, n, PART)]
+        if key is None or self.folder is None:
+            return torch.cat([make(rows).cpu() for rows in parts])
+        found: dict[range, Tensor] = {}
+        for wait in (False, True):  # first what nobody else is at; then what others are at, by now or soon complete
+            for rows in parts:
+                if rows in found:
+                    continue
+                path = self._path(key, n, rows)
+                if (there := _read(path)) is None:
+                    try:
+                        with FileLock(self._lock(path), timeout=-1 if wait else 0):
+                            there = _read(path)  # somebody may have made it in the meantime
+                            if there is None:
+                                there = _write(path, make(rows), key)
+                    except Timeout:
+                        continue
+                found[rows] = there
+        return torch.cat([found[rows] for rows in parts])
+
+    def _path(self, key: tuple[str, ...], n: int, rows: range) -> Path:
+        digest = hashlib.sha256(repr((*key, n)).encode()).hexdigest()[:24]
+        return self.folder / f"{digest}-{rows.start:08d}.safetensors"
+
+    def _lock(self, path: Path) -> Path:
+        folder = self.folder / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{path.stem}.lock"
+
+
+def some(images: Sequence, rows: range) -> Sequence:
+    """These rows, each opened when it is looked at."""
+    return images if len(rows) == len(images) else Lazy(len(rows), lambda i: images[rows[i]])
+
+
+def _read(path: Path) -> Tensor | None:
+    """None where there is no file, or no whole one."""
+    if not path.is_file():
+        return None
+    try:
+        return load_file(path)["features"]
+    except (SafetensorError, KeyError):
+        return None
+
+
+def _write(path: Path, features: Tensor, key: tuple[str, ...]) -> Tensor:
+    ready = features.cpu().contiguous()
+    write_whole(path, lambda partial: save_file({"features": ready}, partial, {"key": " · ".join(key)}))
+    return ready

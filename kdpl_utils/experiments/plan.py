@@ -1,0 +1,109 @@
+"""The paper's comparisons: which runs a table asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..learners import LEARNERS, promptsrc
+from ..train import Recipe
+from ..worlds.load import load_world, world_names
+from ..worlds.world import World
+from .lab import emoji_recipe, is_emoji
+from .training import MODES, Evaluation, Training, judged_by, taught_by
+
+TABLES = ("base-to-novel", "domain", "cross-dataset", "few-shot")
+KINDS = {"base-to-novel": "halves", "domain": "domains", "few-shot": "test", "cross-dataset": "transfer"}
+VIEWS = 8  # crops of each photograph, drawn once so that every model sees them once
+
+# What the paper transfers ImageNet's prompts to.
+TARGETS = ("caltech101", "oxford_pets", "stanford_cars", "flowers102", "food101", "fgvc_aircraft", "sun397", "dtd",
+           "eurosat", "ucf101")  # fmt: skip
+
+
+def plan(
+    table: str,
+    world: str,
+    learners: Sequence[str],
+    modes: Sequence[str],
+    seeds: Sequence[int],
+    shots: Sequence[int] = (16,),
+    targets: Sequence[str] = (),
+    root: str | Path | None = None,
+    **options,
+) -> list[tuple[Training, Evaluation]]:
+    """The (training, evaluation) pairs of a table, the zero-shot student first.
+
+    Args:
+        table: one of ``TABLES``. ``base-to-novel`` trains on half of the classes; ``domain`` and ``cross-dataset``
+            on all, and test on the world's shifts, or on the test pictures of ``targets``; ``few-shot`` on its own.
+        targets: by default the paper's ten for ImageNet, and the other groups for a group of the emoji world.
+        options: fields of ``Training``, or of its recipe, that differ from the published ones; ``labelled`` goes to
+            mode ``"kdpl"`` alone.
+
+    Raises:
+        ValueError: unknown names, or no targets.
+        FileNotFoundError: a data set is not there: said now, not after hours of training.
+    """
+    for what, given, known in (("table", [table], TABLES), ("learner", learners, LEARNERS), ("mode", modes, MODES)):
+        if wrong := [g for g in given if g not in known]:
+            raise ValueError(f"There is no {what} {wrong[0]!r}: choose from {', '.join(known)}.")
+    labelled = options.get("labelled") or 0.0
+    if not 0 <= labelled <= 1 or (labelled and "kdpl" not in modes):
+        raise ValueError(f"labelled = {labelled}: give the share of labels, 0 to 1, that mode 'kdpl' may learn from.")
+    kind, home = KINDS[table], load_world(world, root)
+    where = (targets or _targets(world)) if kind == "transfer" else [world]
+    judges = [home if target == world else load_world(target, root) for target in where]
+    evaluations = [Evaluation(kind, target, judged_by(judge, kind)) for target, judge in zip(where, judges)]
+    classes = "base" if kind == "halves" else "all"
+    sizes = shots if table == "few-shot" else shots[:1]
+    chosen = [("zero-shot", "labels", 0, 16)]
+    chosen += [(learner, mode, seed, n) for learner in learners for mode in modes for n in sizes for seed in seeds]
+    return [
+        (_training(home, world, classes, *one, transfers=classes == "all", **options), evaluation)
+        for one in chosen
+        for evaluation in evaluations
+    ]
+
+
+def _targets(world: str) -> Sequence[str]:
+    if world == "imagenet":
+        return TARGETS
+    if world.startswith("emoji/"):
+        return [name for name in world_names() if name.startswith("emoji/") and name != world]
+    raise ValueError(f"A cross-dataset table of {world} needs targets: the names of the worlds to test on.")
+
+
+def _training(
+    home: World, world: str, classes: str, learner: str, mode: str, seed: int, shots: int, transfers: bool, **options
+) -> Training:
+    emoji, zero_shot = is_emoji(home), learner == "zero-shot"
+    recipe = Recipe() if zero_shot else LEARNERS[learner].recipe
+    settings = {}
+    if learner == "promptsrc" and transfers and not emoji:
+        recipe, settings = promptsrc.CROSS_DATASET["recipe"], promptsrc.CROSS_DATASET["settings"]
+    if emoji and not zero_shot:
+        recipe = emoji_recipe(learner, recipe)
+    of_recipe = {key: options.pop(key) for key in ("epochs", "batch_size", "lr") if options.get(key) is not None}
+    if not zero_shot:
+        recipe = replace(recipe, **of_recipe, seed=seed)
+    made = {
+        "student": tuple(home.student if not emoji else home.students[-1]),  # a ViT: all five learners need one
+        "teachers": (tuple(home.teacher),),
+        "views": 0 if emoji else VIEWS,
+        "settings": settings,
+        "data": taught_by(home, mode),
+        **{key: value for key, value in options.items() if value is not None},
+    }
+    if mode != "kdpl":
+        made["labelled"] = 0.0
+    if mode != "kdpl-ca":
+        made["k"] = 0
+    if zero_shot:  # depends on nothing that is learned
+        made.update(teachers=(), views=0, settings={}, data="", scale="student")
+    return Training(world, learner, mode, seed, recipe=recipe, classes=classes, shots=shots, **made)
+
+
+def is_complete(job: Training, evaluation: Evaluation, out: Path) -> bool:
+    return evaluation.file(job, out).is_file()

@@ -1,0 +1,93 @@
+"""What makes a run the same run: everything that decides what is learned, and what it is judged by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ..loading import weights_identity
+from ..train import Recipe
+from ..worlds.world import World
+
+MODES = ("labels", "kdpl", "kdpl-ca")
+K_MAX = 1000  # names kept for a batch, as published; fewer where there are fewer classes
+K_UNKNOWN = 100  # … and where nobody knows how many there are
+
+
+def _digest(*values) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything that decides what is learned.
+
+    Attributes:
+        world, learner, mode: names, see ``LEARNERS`` and ``MODES``; learner "zero-shot" is not trained.
+        data: tells the world's training pictures and names from those it had before or will have (``taught_by``).
+        classes: ``"base"`` or ``"all"``.
+        shots: training pictures drawn of each class; 0 takes all pictures, which then need no labels.
+        labelled: of the pictures, 0 to 1, those whose labels are learned from too; for mode "kdpl".
+        teachers: (name, pretrained) each; of several the probabilities are averaged.
+        scale: ``"student"``, as published, or ``"own"``: whose exp(logit_scale) the teachers' logits have.
+        k: names kept for a batch without class names; 0 stands for the number of classes, at most 1,000.
+        views: crops of each picture, drawn once; 0 takes the pictures as they are.
+        precision: of all frozen weights, as in ``load_vlm``.
+    """
+
+    world: str
+    learner: str
+    mode: str
+    seed: int
+    student: tuple[str, str | None]
+    teachers: tuple[tuple[str, str | None], ...]
+    recipe: Recipe
+    data: str = ""
+    classes: str = "base"
+    shots: int = 16
+    labelled: float = 0.0
+    scale: str = "student"
+    k: int = 0
+    views: int = 0
+    precision: str = "fp32"
+    settings: dict[str, object] = field(default_factory=dict)
+
+    def folder(self, out: Path) -> Path:
+        """Where its prompts and scores lie; files of weights count by what is in them, not by where they are."""
+        student, *teachers = ((name, weights_identity(name, file)) for name, file in (self.student, *self.teachers))
+        digest = _digest({**asdict(self), "student": student, "teachers": teachers})
+        name = f"{self.learner}-{self.mode}-{self.classes}-{self.shots}shots-seed{self.seed}-{digest}"
+        return out / self.world.strip("/").replace("/", "-") / name
+
+
+def taught_by(world: World, mode: str) -> str:
+    """``Training.data``: another one when pictures, names or sentences are others."""
+    words = world.dictionary if mode == "kdpl-ca" else ()
+    return _digest(world.train.key, world.classnames, world.templates, words)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a training is judged by.
+
+    Attributes:
+        kind: ``"halves"`` (base and novel), ``"domains"`` (the world and its shifts), ``"test"`` (its test pictures),
+            or ``"transfer"`` (the same of another world, with that one's classes).
+        world: whose pictures.
+        data: tells its test pictures from those it had before or will have (``judged_by``).
+    """
+
+    kind: str
+    world: str
+    data: str = ""
+
+    def file(self, job: Training, out: Path) -> Path:
+        return job.folder(out) / f"{self.kind}-{self.world.strip('/').replace('/', '-')}-{self.data}.json"
+
+
+def judged_by(world: World, kind: str) -> str:
+    """``Evaluation.data``."""
+    shifts = {} if kind in ("test", "transfer") else {name: split.key for name, split in world.shifts.items()}
+    return _digest(world.test.key, world.classnames, shifts)

@@ -1,0 +1,136 @@
+"""A classifier for use elsewhere: text features beside a frozen image tower, as safetensors or as ONNX."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..support.disk import write_whole
+from ..vlm import VLM, check_names, logits, unit
+from .base import Learner, predict, prompted_features
+from .saving import (
+    _check_model,
+    _model_header,
+    _read,
+    _write,
+)
+
+
+class Classifier(nn.Module):
+    """A frozen image tower and a matrix of text features: all that classifying needs once the prompts are learned.
+
+    Attributes:
+        text: (C, D) unit text features, one row a class.
+        classnames: C names.
+        tokens: learned tokens of the image tower's first layers, (n, d) each; none for CoOp.
+    """
+
+    def __init__(self, vlm: VLM, text: Tensor, classnames: Sequence[str], tokens: Sequence[Tensor] = ()):
+        super().__init__()
+        self.vlm, self.classnames = vlm, check_names(classnames)
+        self.register_buffer("text", text.detach().clone())
+        self.tokens = nn.ParameterList(nn.Parameter(t.detach().clone(), requires_grad=False) for t in tokens)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Preprocessed images (N, 3, H, W) → logits (N, C)."""
+        if len(self.tokens):
+            features = prompted_features(self.vlm, images, list(self.tokens))
+        else:
+            features = unit(self.vlm.model.encode_image(images))
+        return logits(features, self.text, self.vlm.scale)
+
+    def predict(self, images: Sequence, k: int = 5) -> list[list[tuple[str, float]]]:
+        """The k most probable names of each PIL picture, with their probabilities."""
+        return predict(self.vlm, self, images, self.classnames, k)
+
+
+@torch.no_grad()
+def classifier_of(learner: Learner, classnames: Sequence[str]) -> Classifier:
+    """What was learned, for one list of names."""
+    if type(learner).image is not Learner.image or type(learner).classifier is not Learner.classifier:
+        raise ValueError(
+            f"The classes of a {type(learner).__name__} are no fixed text features beside the model's own image "
+            "features: keep the learner itself (save_learner) and use its predict."
+        )
+    return Classifier(learner.vlm, learner.text(classnames), classnames, learner.tokens())
+
+
+def export_classifier(learner: Learner, classnames: Sequence[str], path: str | Path) -> Path:
+    """Write ``text`` (C, D), the names and any image tokens as safetensors, for zero-shot classification anywhere.
+
+    Elsewhere: logits = exp(logit_scale) · unit image features · textᵀ.
+    """
+    made = classifier_of(learner, classnames)
+    header = {"classnames": json.dumps(made.classnames), "logit_scale_exp": repr(learner.vlm.scale.item())}
+    return _write(made.state_dict(), {"classifier": "1", **header, **_model_header(learner.vlm)}, path)
+
+
+def model_of(path: str | Path) -> tuple[str, str | None]:
+    """(name, pretrained) of the model that a learner's or classifier's file belongs to, for ``load_vlm``."""
+    header, _ = _read(path, "model")
+    return header["model"], header["pretrained"] or None
+
+
+def load_classifier(path: str | Path, vlm: VLM) -> Classifier:
+    """The classifier of a file, on the model it was made with."""
+    header, tensors = _read(path, "classifier")
+    _check_model(header, vlm, path)
+    tokens = [tensors[f"tokens.{i}"] for i in range(len(tensors) - 1)]
+    return Classifier(vlm, tensors["text"], json.loads(header["classnames"]), tokens).to(vlm.device)
+
+
+def export_onnx(classifier: Classifier, path: str | Path) -> Path:
+    """Write image tower and text features as one ONNX graph: ``images`` (N, 3, H, W), preprocessed → ``logits`` (N, C).
+
+    The names and how to preprocess stand in the file's metadata, as JSON. A model in half precision is written in
+    float32, which every runtime computes in. Needs the packages onnx and onnxscript.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  (what torch writes it with)
+    except ImportError as error:
+        raise ValueError("ONNX files need two packages more: pip install onnx onnxscript.") from error
+    if classifier.vlm.dtype.itemsize < 4:
+        whole = replace(classifier.vlm, model=copy.deepcopy(classifier.vlm.model).float())
+        classifier = Classifier(whole, classifier.text, classifier.classnames, list(classifier.tokens))
+    vlm = classifier.vlm
+    graph = _Graph(vlm.model, classifier).eval()
+    example = (torch.zeros(2, 3, *_image_size(vlm), device=vlm.device, dtype=vlm.scale.dtype),)
+    batch = {"images": {0: torch.export.Dim("batch")}}
+
+    def write(partial: Path) -> None:
+        logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of every constant that it does not fold
+        torch.onnx.export(
+            graph, example, partial, dynamo=True, dynamic_shapes=batch, input_names=["images"],
+            output_names=["logits"], external_data=False, verbose=False,
+        )  # fmt: skip
+        made = onnx.load(partial)
+        told = {"classnames": json.dumps(classifier.classnames), "preprocess": str(vlm.preprocess), "model": vlm.name}
+        onnx.helper.set_model_props(made, told)
+        onnx.save(made, partial)
+
+    return write_whole(path, write)
+
+
+class _Graph(nn.Module):
+    """A classifier with its model as a submodule, so that an exporter finds the weights."""
+
+    def __init__(self, model: nn.Module, classifier: Classifier):
+        super().__init__()
+        self.visual, self.logit_scale, self.classifier = model.visual, model.logit_scale, classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(images)
+
+
+def _image_size(vlm: VLM) -> tuple[int, int]:
+    size = vlm.model.visual.image_size
+    return tuple(size) if isinstance(size, tuple | list) else (size, size)

@@ -1,0 +1,177 @@
+"""Checkpoints of the published CoOp, CoCoOp, VPT, MaPLe and PromptSRC code as learners."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import types
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..towers.text import text_tower
+from ..vlm import VLM
+from . import VPT, CoCoOp, CoOp, Learner, MaPLe, PromptSRC
+
+
+def import_checkpoint(
+    path: str | Path, vlm: VLM, ctx_init: str = "a photo of a", classnames: Sequence[str] | None = None
+) -> Learner:
+    """A learner from a ``model.pth.tar-N`` of the published CoOp, CoCoOp, VPT, MaPLe or PromptSRC code.
+
+    The method is told from the names of the tensors. Only tensors are read: whatever else the pickle holds (an
+    optimizer, a schedule) is skipped, and no code in it can run.
+
+    Args:
+        vlm: the model it was learned with; what the file holds of CLIP is compared with it.
+        ctx_init: the words it started from; MaPLe keeps those behind its vectors.
+        classnames: for a CoOp with a context for each class, their names in order.
+
+    Raises:
+        ValueError: not such a checkpoint, or learned with another model.
+    """
+    state = _tensors_of(path)
+    _check_backbone(state, vlm, path)
+    found = {re.sub(r"^prompt_learner\.", "", key): t for key, t in state.items()}
+    found = {key: t for key, t in found.items() if key not in ("token_prefix", "token_suffix")}  # frozen words
+    visual = _layers(found, "image_encoder.VPT", "image_encoder.transformer.resblocks.{}.VPT_shallow")
+    if "proj.weight" in found:
+        return _maple(found, vlm, ctx_init, path)
+    if "ctx" in found and visual:
+        deep = _layers(found, "ctx", "text_encoder.transformer.resblocks.{}.VPT_shallow")
+        learner = _make(
+            PromptSRC, path, vlm, n_ctx=len(found["ctx"]), depth=len(visual), depth_text=len(deep), ctx_init=ctx_init
+        )
+        return _fill(learner, {"ctx": deep[0], **_listed("deep", deep[1:]), **_listed("visual", visual)}, path)
+    if visual:
+        learner = _make(VPT, path, vlm, n_ctx=len(visual[0]), depth=len(visual))
+        return _fill(learner, _listed("visual", visual), path)
+    if "meta_net.linear1.weight" in found:
+        learner = _make(CoCoOp, path, vlm, ctx_init=ctx_init)
+        return _fill(learner, {k: t for k, t in found.items() if k == "ctx" or k.startswith("meta_net.")}, path)
+    if "ctx" in found:
+        if found["ctx"].ndim == 3 and (classnames is None or len(classnames) != len(found["ctx"])):
+            raise ValueError(f"{path} has a context for each of {len(found['ctx'])} classes: give their classnames.")
+        own = classnames if found["ctx"].ndim == 3 else None
+        learner = _make(CoOp, path, vlm, n_ctx=found["ctx"].shape[-2], classnames=own)
+        return _fill(learner, {"prompt.ctx": found["ctx"]}, path)
+    raise ValueError(f"{path} holds no prompts of CoOp, CoCoOp, VPT, MaPLe or PromptSRC.")
+
+
+def _maple(found: Mapping[str, Tensor], vlm: VLM, ctx_init: str, path: str | Path) -> Learner:
+    layers = sum(1 for key in found if key.startswith("compound_prompts_text."))
+    learner = _make(MaPLe, path, vlm, n_ctx=len(found["ctx"]), depth=layers + 1, ctx_init=ctx_init)
+    tensors = {key: found[key] for key in ("ctx", "proj.weight", "proj.bias")}
+    for i in range(layers):
+        tensors[f"deep.{i}"] = found[f"compound_prompts_text.{i}"]
+        for part in ("weight", "bias"):
+            tensors[f"deep_proj.{i}.{part}"] = found[f"compound_prompt_projections.{i}.{part}"]
+    return _fill(learner, tensors, path)
+
+
+def _make(kind: type[Learner], path: str | Path, vlm: VLM, **settings) -> Learner:
+    try:
+        return kind(vlm, **settings)
+    except ValueError as error:
+        raise ValueError(f"{path} is a {kind.__name__} that does not fit {vlm.name}: {error}") from error
+
+
+def _layers(found: Mapping[str, Tensor], first: str, deeper: str) -> list[Tensor]:
+    """The first layer's vectors, then those of layers 1, 2, … as far as there are any."""
+    layers = [found[first]] if first in found else []
+    while deeper.format(len(layers)) in found and layers:
+        layers.append(found[deeper.format(len(layers))])
+    return layers
+
+
+def _listed(name: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    return {f"{name}.{i}": t for i, t in enumerate(tensors)}
+
+
+def _fill(learner: Learner, tensors: Mapping[str, Tensor], path: str | Path) -> Learner:
+    wanted = {key: tuple(t.shape) for key, t in learner.state_dict().items()}
+    given = {key: tuple(t.shape) for key, t in tensors.items()}
+    if wrong := sorted(key for key in wanted.keys() | given.keys() if wanted.get(key) != given.get(key)):
+        raise ValueError(
+            f"{path} is a {type(learner).__name__} of another model than {learner.vlm.name}: {wrong[0]} is "
+            f"{given.get(wrong[0])} there and {wanted.get(wrong[0])} here."
+        )
+    learner.load_state_dict({key: t.to(learner.state_dict()[key]) for key, t in tensors.items()})
+    return learner
+
+
+def _check_backbone(state: Mapping[str, Tensor], vlm: VLM, path: str | Path) -> None:
+    """MaPLe, VPT and PromptSRC checkpoints carry the whole CLIP: let it be this one, up to half precision."""
+    text = text_tower(vlm.model)
+    pairs = {
+        "image_encoder.class_embedding": getattr(vlm.model.visual, "class_embedding", None),
+        "image_encoder.positional_embedding": getattr(vlm.model.visual, "positional_embedding", None),
+        "text_encoder.positional_embedding": text.positional_embedding,
+    }
+    for key, here in pairs.items():
+        if key in state:
+            there = state[key].double()
+            near = here is not None and there.shape == here.shape
+            if not near or (there - here.detach().cpu().double()).norm() > 0.02 * there.norm():
+                raise ValueError(
+                    f"{path} was learned with another CLIP than {vlm.name} {vlm.pretrained or ''}".rstrip()
+                    + f" ({key} differs): load the model it was learned with."
+                )
+
+
+def _tensors_of(path: str | Path) -> dict[str, Tensor]:
+    """The ``state_dict`` of a checkpoint, tensors in float32."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_TENSORS_ONLY)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a PyTorch checkpoint, or is cut short: fetch it again.") from error
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    tensors = {k: t for k, t in (state or {}).items() if isinstance(k, str) and isinstance(t, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path} holds no state_dict of tensors.")
+    return {k.removeprefix("module."): t.float() if t.is_floating_point() else t for k, t in tensors.items()}
+
+
+class _Inert:
+    """Stands for every object that is not a tensor: takes anything, does nothing."""
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+    def __setitem__(self, key, value):
+        pass
+
+    def append(self, item):
+        pass
+
+    def extend(self, items):
+        pass
+
+
+class _TensorsOnly(pickle.Unpickler):
+    """Rebuilds tensors and plain containers; whatever else a pickle names is never looked up, let alone run."""
+
+    ALLOWED = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+        ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+        ("torch", "Size"): torch.Size,
+    }
+
+    def find_class(self, module: str, name: str):
+        return self.ALLOWED.get((module, name), _Inert)
+
+
+_TENSORS_ONLY = types.SimpleNamespace(
+    __name__="tensors only",
+    Unpickler=_TensorsOnly,
+    load=lambda file, **options: _TensorsOnly(file, **options).load(),
+)

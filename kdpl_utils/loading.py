@@ -1,0 +1,138 @@
+"""Weights into memory: ``load_vlm``, and the sentences that say why a model could not be loaded."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from pathlib import Path
+
+import torch
+
+from .support.disk import fingerprint
+from .support.shipped import data_file, data_root
+from .vlm import (
+    VLM,
+)
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Names of the models whose weights come with the suite."""
+    return tuple(sorted(p.stem for p in (data_root() / "emoji" / "models").glob("*.json")))
+
+
+@functools.cache
+def _register_shipped() -> None:
+    import open_clip
+
+    for name in shipped_models():
+        open_clip.add_model_config(data_file(f"models/{name}.json"))
+
+
+def load_vlm(
+    name: str = "emoji-student-rn",
+    pretrained: str | None = None,
+    device: str | None = None,
+    precision: str = "fp32",
+) -> VLM:
+    """A frozen CLIP by its open_clip name.
+
+    Args:
+        name: one of ``shipped_models()``, any of ``open_clip.list_models()``, or ``local-dir:/folder``.
+        pretrained: a tag of ``open_clip.list_pretrained()`` or a weights file; not needed for shipped models.
+        device: ``"cuda"``, ``"mps"``, ``"cpu"``; None takes the first of these that there is.
+        precision: of the frozen weights, ``"fp32"``, or ``"bf16"`` or ``"fp16"`` for a GPU; what is learned, features
+            and losses stay float32.
+
+    Raises:
+        ValueError: no such model or tag, weights of another model, or QuickGELU in only one of name and weights.
+        FileNotFoundError: the weights are neither here nor could they be fetched.
+    """
+    import open_clip  # two seconds: imported where first needed
+
+    if precision not in ("fp32", "bf16", "fp16"):
+        raise ValueError(f"precision is {precision!r}: choose 'fp32', 'bf16' or 'fp16'.")
+    _register_shipped()
+    shipped = name in shipped_models()
+    if not shipped:
+        _check_name(name, pretrained)
+    weights = str(data_file(f"models/{name}.safetensors")) if shipped and pretrained is None else pretrained
+    device = device or default_device()
+    try:
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            name, pretrained=weights, device=device, precision=precision
+        )
+    except (OSError, RuntimeError, ValueError, KeyError, AssertionError) as error:  # the last: sizes that differ
+        raise _loading_error(name, weights, error) from error
+    extra = {"bpe_path": str(data_file("bpe.txt.gz"))} if shipped else {}
+    tokenizer = open_clip.get_tokenizer(name, **extra)
+    model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # convolutions run a third faster
+    identity = weights_identity(name, pretrained)
+    return VLM(model, preprocess, tokenizer, name, pretrained and Path(pretrained).name, identity)
+
+
+def weights_identity(name: str, pretrained: str | None) -> str:
+    """Tells the weights that ``load_vlm(name, pretrained)`` has from others, before anything is loaded.
+
+    A published tag stands for itself; a file or a ``local-dir:`` folder for what is in it.
+    """
+    if pretrained is None and name in shipped_models():
+        return fingerprint(data_file(f"models/{name}.safetensors"))
+    if pretrained is None and name.startswith("local-dir:"):
+        return fingerprint(name.removeprefix("local-dir:"))
+    return fingerprint(pretrained) if pretrained and Path(pretrained).is_file() else pretrained or name
+
+
+def default_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _check_name(name: str, pretrained: str | None) -> None:
+    """Refuse what open_clip would only warn of, or explain at length, before anything is downloaded."""
+    import open_clip
+
+    if ":" in name:  # local-dir:, hf-hub: bring their own configuration and weights
+        return
+    if name not in open_clip.list_models():
+        close = difflib.get_close_matches(name, open_clip.list_models(), n=5, cutoff=0.3)
+        raise ValueError(
+            f"There is no model {name!r}. Shipped with the suite: {', '.join(shipped_models())}. Nearest names: "
+            f"{', '.join(close) or 'none'}. All {len(open_clip.list_models())} names: open_clip.list_models()."
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained is None or (pretrained not in tags and not Path(pretrained).is_file()):
+        twin = name.removesuffix("-quickgelu") if name.endswith("-quickgelu") else f"{name}-quickgelu"
+        if pretrained in open_clip.list_pretrained_tags_by_model(twin):
+            raise _quick_gelu_error(name, pretrained, twin)
+        what = "needs weights" if pretrained is None else f"has no weights {pretrained!r}"
+        raise ValueError(f"{name} {what}: give one of {', '.join(tags) or 'no published tag'}, or the path of a file.")
+    if pretrained in tags:
+        wants = bool(open_clip.get_model_config(name).get("quick_gelu"))
+        has = bool(open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu"))
+        if wants != has:
+            raise _quick_gelu_error(name, pretrained, name.removesuffix("-quickgelu") if wants else f"{name}-quickgelu")
+
+
+def _quick_gelu_error(name: str, tag: str, twin: str) -> ValueError:
+    return ValueError(
+        f"The weights {tag!r} and the model {name} disagree about QuickGELU, which costs accuracy without any "
+        f"other sign: use load_vlm({twin!r}, {tag!r})."
+    )
+
+
+def _loading_error(name: str, weights: str | None, error: Exception) -> Exception:
+    import open_clip
+
+    if weights and Path(weights).is_file():
+        reason = str(error).splitlines()[0]
+        return ValueError(f"The file {weights} does not hold weights of {name} ({reason}): name its own architecture.")
+    if "download" not in str(error).lower():
+        return error
+    source = open_clip.get_pretrained_cfg(name, weights)
+    hub = source.get("hf_hub")
+    where = " or ".join(filter(None, (source.get("url"), hub and f"hf-hub:{hub}")))
+    return FileNotFoundError(
+        f"The weights {weights!r} of {name} are not on this machine and could not be downloaded. Fetch "
+        f"{where or 'them'} where there is a network, and load them from the file: load_vlm({name!r}, '/path/to/file')."
+    )

@@ -1,0 +1,48 @@
+"""Which pictures are learned from: the few shots that a seed draws, ours and those of the published code."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from torch import LongTensor, Tensor
+
+
+def few_shot(labels: Tensor, shots: int, seed: int) -> LongTensor:
+    """Indices of ``shots`` pictures a class, class by class, without replacement; all where there are fewer.
+
+    A pure function of its arguments.  With one seed, few shots are among the many, and a class's pictures are
+    the same whether or not the classes after it are there (so base-to-novel and all-class runs share them).
+    """
+    if shots < 1:
+        raise ValueError(f"shots = {shots}, but a class needs at least one picture.")
+    labels, generator = torch.as_tensor(labels), torch.Generator().manual_seed(seed)
+    if len(labels) == 0 or labels.min() < 0:
+        raise ValueError("Shots are drawn class by class, and these pictures have no labels: use random_subset.")
+    members = [(labels == label).nonzero().flatten() for label in labels.unique()]
+    return torch.cat([m[torch.randperm(len(m), generator=generator)[:shots]] for m in members])
+
+
+def coop_few_shot(train_labels: Tensor, val_labels: Tensor, shots: int, seed: int) -> tuple[LongTensor, LongTensor]:
+    """The few shots that CoOp's and KDPL's published code draws: indices of training and of validation pictures.
+
+    From lists in the order of ``split_zhou_*.json`` these are the very pictures of the papers (Dassl's
+    ``generate_fewshot_dataset``): Python's ``random``, seeded once, samples each class in the order in which labels
+    first appear, training pictures first, then min(shots, 4) for validation; smaller classes are taken whole.
+    ImageNet is the exception: there the published order is that of a file system.
+    """
+    rng = random.Random(seed)
+
+    def sample(labels: Tensor, n: int) -> LongTensor:
+        members = {}
+        for i, label in enumerate(torch.as_tensor(labels).tolist()):
+            members.setdefault(label, []).append(i)
+        drawn = [rng.sample(m, n) if len(m) >= n else m for m in members.values()]
+        return torch.tensor([i for chosen in drawn for i in chosen], dtype=torch.long)
+
+    return sample(train_labels, shots), sample(val_labels, min(shots, 4))
+
+
+def random_subset(n: int, size: int, seed: int) -> LongTensor:
+    """Indices of ``size`` of n pictures, or of all where there are fewer, without a look at any label."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:size]

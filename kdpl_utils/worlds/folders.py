@@ -1,0 +1,95 @@
+"""A folder of one's own pictures: labelled by subfolder, or not labelled at all."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+
+from .photos import Files, cut_classes, is_picture, is_readable
+
+PARTS = ("train", "val", "test")
+CHECKED = 20_000  # of more pictures, the unreadable ones are found when they are opened: looking takes a minute
+
+Names = Sequence[str] | Mapping[str, str]
+
+
+def read_folder(folder: Path, classnames: Names | None = None, labelled: bool | None = None) -> Files:
+    """Where the pictures of a folder lie, and what their classes are called; see ``photo_worlds.folder_world``.
+
+    Warns of each-class cuts, and of files that do not begin as pictures, which are left out.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}: give the path of a folder of pictures.")
+    paths, bad = _pictures(folder)
+    if bad:
+        shown = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        message = f"{len(bad)} of {len(paths) + len(bad)} files cannot be read as pictures and are left out: {shown}."
+        warnings.warn(f"{message} Convert or remove them.", stacklevel=4)
+    if not paths:
+        raise ValueError(f"{folder} has no pictures that can be read: put JPEG or PNG files there, or in subfolders.")
+    where = {path: PurePath(path).relative_to(folder).parts[:-1] for path in paths}
+    labelled = _is_labelled(folder, where) if labelled is None else labelled
+    if not labelled:
+        if isinstance(classnames, Mapping):
+            raise ValueError("Names by subfolder need pictures in subfolders: give a list of names instead.")
+        return Files(list(classnames or ()), [(path, -1) for path in paths], [], [])
+    return _labelled(folder, {path: parts for path, parts in where.items() if parts}, classnames)
+
+
+def _pictures(folder: Path) -> tuple[list[str], list[str]]:
+    """Sorted paths of the files at any depth that are called as pictures are: those that begin so, and the others."""
+    found = []
+    for home, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [f"{home}/{name}" for name in files if is_picture(name)]
+    bad = {path for path in found if not is_readable(path)} if len(found) <= CHECKED else set()
+    return sorted(path for path in found if path not in bad), sorted(bad)
+
+
+def _is_labelled(folder: Path, where: dict[str, tuple[str, ...]]) -> bool:
+    depths = {bool(parts) for parts in where.values()}
+    if len(depths) > 1:
+        raise ValueError(
+            f"{folder} has pictures both in itself and in subfolders: say labelled=True (each subfolder is a class, "
+            "the others are passed) or labelled=False (all pictures, no labels)."
+        )
+    return depths.pop()
+
+
+def _labelled(folder: Path, where: dict[str, tuple[str, ...]], classnames: Names | None) -> Files:
+    """``folder/<class>/…``, or ``folder/train/<class>/…`` with val or test or both beside it."""
+    if not where:
+        raise ValueError(f"{folder} has no pictures in subfolders: make one for each class, or say labelled=False.")
+    tops = {parts[0] for parts in where.values()}
+    split = "train" in tops and len(tops) > 1 and tops <= set(PARTS) and all(len(p) > 1 for p in where.values())
+    classes = sorted({parts[split] for parts in where.values()})
+    names, label = _names(classes, classnames, folder), {name: y for y, name in enumerate(classes)}
+    if split:
+        chosen = [[(path, label[p[1]]) for path, p in where.items() if p[0] == part] for part in PARTS]
+        return Files(names, *(sorted(pairs, key=lambda pair: (pair[1], pair[0])) for pairs in chosen))
+    # Cut by names below the folder, so that it is the same wherever the folder is moved to.
+    below = [[os.path.relpath(path, folder) for path, parts in where.items() if parts[0] == name] for name in classes]
+    parts = cut_classes(below, "folder", train=0.5, val=0.2)
+    warnings.warn(
+        f"{folder} has no subfolders train and test, so each class is cut, the same way each time: 50 % training, "
+        "20 % validation, 30 % test.",
+        stacklevel=5,
+    )
+    return Files(names, *([(f"{folder}/{path}", y) for path, y in pairs] for pairs in parts))
+
+
+def _names(found: list[str], classnames: Names | None, folder: Path) -> list[str]:
+    """The class names of the sorted subfolders: their own with ``_`` as a space, or those that were given for them."""
+    own = [name.replace("_", " ") for name in found]
+    if isinstance(classnames, Mapping):
+        if unknown := sorted(set(classnames) - set(found)):
+            raise ValueError(f"{folder} has no subfolder {unknown[0]!r}: it has {', '.join(found)}.")
+        return [classnames.get(name, title) for name, title in zip(found, own, strict=True)]
+    if classnames is not None and len(classnames) != len(found):
+        raise ValueError(
+            f"{len(classnames)} names for the {len(found)} subfolders of {folder}: give one for each, in the order "
+            f"{', '.join(found[:5])}{', …' if len(found) > 5 else ''}."
+        )
+    return list(own if classnames is None else classnames)

@@ -1,0 +1,55 @@
+"""A world by its name: ``load_world``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from . import drawings
+from .datasets import DATASETS, data_folder
+from .dictionaries import load_dictionary
+from .emoji import (
+    DEFAULT_GROUP,
+    emoji_world,
+)
+from .photo_worlds import folder_world, real_world
+from .shards import is_shards
+from .world import World
+
+
+def world_names() -> tuple[str, ...]:
+    """What ``load_world`` knows."""
+    groups = sorted({concept["group"] for concept in drawings.metadata()["concepts"]})
+    return ("emoji", *(f"emoji/{group}" for group in groups), *DATASETS)
+
+
+def load_world(
+    name: str | Path = "emoji",
+    root: str | Path | None = None,
+    dictionary: str | Path | Iterable[str] | None = None,
+) -> World:
+    """A world by its name (``world_names()``), or by the path of a folder of pictures (``folder_world``).
+
+    Args:
+        name: ``"emoji"`` is its group of food and drink.
+        root: the folder of the real data sets; by default ``$KDPL_DATA``, or else ``~/.cache/kdpl``.
+        dictionary: other names for class-agnostic learning: ``"imagenet21k"``, ``"open_images"``, the path of a file
+            with a name a line, or a list.  None takes the emoji world's own, and ImageNet-21k's for photographs.
+    """
+    kind, _, group = name.partition("/") if name in world_names() else ("folder", "", "")
+    a_path = isinstance(name, Path) or name.startswith(("/", ".", "~")) or Path(name).is_dir() or is_shards(name)
+    if kind == "folder" and not a_path:
+        raise ValueError(
+            f"There is no world {name!r}: choose from {', '.join(world_names())}, or give the path of a folder of "
+            "pictures."
+        )
+    if kind == "emoji":
+        world = emoji_world(group or DEFAULT_GROUP)
+        return (
+            world if dictionary is None else replace(world, dictionary=load_dictionary(dictionary, data_folder(root)))
+        )
+    dictionary = "imagenet21k" if dictionary is None else dictionary
+    if kind == "folder":
+        return folder_world(name, dictionary=dictionary, root=root)
+    return replace(real_world(name, root), dictionary=load_dictionary(dictionary, data_folder(root)))

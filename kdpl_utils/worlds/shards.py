@@ -1,0 +1,172 @@
+"""Unlabelled pictures by the million: webdataset shards (``.tar``), never unpacked.
+
+``Shards`` reads them from front to back, wherever they lie; ``tar_pictures`` finds the place of each picture in local
+ones, so that a world can open any of them when it is looked at.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+import re
+import tarfile
+import warnings
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+
+from ..support.extras import optional
+from .photos import TarPicture, is_picture
+
+
+class Shards:
+    """The pictures of tar files in their order: iterating gives (key, PIL RGB), again from the start each time.
+
+    A key is ``<shard>/<member>``, as ``train-000.tar/0001.jpg``: it depends neither on where the shards lie nor on
+    which others are read, so features can be stored under it.  Only one picture is in memory at a time.
+
+    >>> for keys, images in Shards("/data/train-{000..146}.tar").batches(256):    # doctest: +SKIP
+    ...     features = encode_images(teacher, images)
+
+    Args:
+        shards: paths or addresses, one or many.  ``{000..146}`` counts, ``*`` looks which files are there (sorted).
+            ``https:`` and ``pipe:`` addresses are read through the package webdataset.
+        part: (k, n) takes every n-th shard from the k-th on, for n processes side by side; k from 0.
+        skip: keys that are done already; their pictures are not decoded.
+        unreadable: ``"raise"``, or ``"skip"``, which warns at the end.
+
+    Raises:
+        FileNotFoundError: no such shard.
+        ValueError: fewer shards than parts; while iterating, a picture that cannot be read or a shard cut short.
+    """
+
+    def __init__(
+        self,
+        shards: str | Path | Iterable[str | Path],
+        part: tuple[int, int] = (0, 1),
+        skip: Container[str] = (),
+        unreadable: str = "raise",
+    ):
+        if unreadable not in ("raise", "skip"):
+            raise ValueError(f"unreadable = {unreadable!r}: choose 'raise' or 'skip'.")
+        every = _every(shards)
+        names = [_name(shard) for shard in every]
+        if len(set(names)) < len(names):
+            double = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"Two shards are called {double}, so their keys could be the same: rename one of them.")
+        index, count = part
+        if not 0 <= index < count <= len(every):
+            raise ValueError(
+                f"part = {part} of {len(every)} shards: give (k, n) with 0 ≤ k < n, and at least n shards, so that "
+                "each process has one."
+            )
+        self.shards, self.skip, self.unreadable = every[index::count], skip, unreadable
+
+    def __iter__(self) -> Iterator[tuple[str, Image.Image]]:
+        bad = []
+        for shard in self.shards:
+            for key, content in self._members(shard):
+                try:
+                    with Image.open(io.BytesIO(content)) as image:
+                        picture = image.convert("RGB")
+                except (OSError, SyntaxError) as error:
+                    if self.unreadable == "raise":
+                        message = f"{key} cannot be read as a picture: remove it, or say unreadable='skip'."
+                        raise ValueError(message) from error
+                    bad.append(key)
+                    continue
+                yield key, picture
+        if bad:
+            shown = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+            warnings.warn(f"{len(bad)} members cannot be read as pictures and were skipped: {shown}.", stacklevel=2)
+
+    def _members(self, shard: str) -> Iterator[tuple[str, bytes]]:
+        try:
+            with _open(shard) as stream, tarfile.open(fileobj=stream, mode="r|*") as archive:
+                for member in archive:
+                    key = f"{_name(shard)}/{member.name.removeprefix('./')}"
+                    if member.isfile() and is_picture(key.rsplit("/", 1)[1]) and key not in self.skip:
+                        yield key, archive.extractfile(member).read()
+        except (tarfile.ReadError, EOFError) as error:
+            raise ValueError(f"{shard} is no tar file, or was cut short ({error}): fetch it again.") from error
+
+    def batches(self, size: int) -> Iterator[tuple[list[str], list[Image.Image]]]:
+        """(keys, pictures) of ``size`` at a time; the last batch may be smaller."""
+        keys, images = [], []
+        for key, image in self:
+            keys.append(key)
+            images.append(image)
+            if len(keys) == size:
+                yield keys, images
+                keys, images = [], []
+        if keys:
+            yield keys, images
+
+
+def is_shards(path: str | Path) -> bool:
+    """Whether this names ``.tar`` files rather than a folder."""
+    return bool(re.search(r"\.tar\b", Path(path).name)) and not Path(path).is_dir()
+
+
+def tar_pictures(shards: str | Path | Iterable[str | Path]) -> list[TarPicture]:
+    """The pictures of local shards, in their order; only headers are read.
+
+    Raises:
+        ValueError: a shard that is compressed, remote, cut short or no tar file; or no picture in any of them.
+    """
+    found = []
+    for shard in _every(shards):
+        if _is_remote(shard):
+            raise ValueError(f"{shard} lies elsewhere: fetch it to open its pictures in any order, or use Shards.")
+        try:
+            with tarfile.open(shard, "r:") as archive:
+                found += [
+                    TarPicture(shard, member.name.removeprefix("./"), member.offset_data, member.size)
+                    for member in archive
+                    if member.isfile() and is_picture(member.name.rsplit("/", 1)[-1])
+                ]
+        except (tarfile.ReadError, EOFError) as error:
+            message = f"{shard} is compressed, cut short, or no tar file ({error}): unpack it with gunzip, or fetch it"
+            raise ValueError(f"{message} again.") from error
+    if not found:
+        raise ValueError(f"There is no picture in {shards}: give .tar files with JPEG or PNG files in them.")
+    return found
+
+
+def _every(shards: str | Path | Iterable[str | Path]) -> list[str]:
+    return [one for pattern in ([shards] if isinstance(shards, str | Path) else shards) for one in _expand(pattern)]
+
+
+def _name(shard: str) -> str:
+    """The file's own name, also in https://host/train-000.tar?token=… and pipe:aws s3 cp s3://…/train-000.tar -"""
+    named = re.findall(r"[^/\\\s?]+\.tar\b[.\w]*", shard)
+    return named[-1] if named else re.split(r"[/\\]", shard)[-1]
+
+
+def _is_remote(shard: str) -> bool:
+    return bool(re.match(r"\w{2,}:", shard))  # one letter is a drive of Windows
+
+
+def _expand(pattern: str | Path) -> list[str]:
+    """The shards that a pattern stands for."""
+    pattern = str(pattern)
+    if counted := re.search(r"\{(\d+)\.\.(\d+)\}", pattern):
+        first, last = counted.groups()
+        numbers = (f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1))
+        return [one for n in numbers for one in _expand(pattern[: counted.start()] + n + pattern[counted.end() :])]
+    if _is_remote(pattern):
+        return [pattern]
+    path = os.path.abspath(Path(pattern).expanduser())
+    found = sorted(glob.glob(path)) if "*" in path else [path] * Path(path).is_file()
+    if not found:
+        raise FileNotFoundError(f"There is no shard {path}: give .tar files, such as /data/train-{{000..146}}.tar.")
+    return found
+
+
+def _open(shard: str) -> BinaryIO:
+    if _is_remote(shard):
+        return optional("webdataset", "stream").gopen(shard)
+    return open(shard, "rb")

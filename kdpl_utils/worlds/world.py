@@ -1,0 +1,149 @@
+"""A *world*: pictures, class names, splits, a dictionary of names, and the models that go with them.
+
+Pictures are lazy throughout: drawn, opened or cropped when looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import operator
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from PIL import Image
+from torch import LongTensor
+
+
+class Lazy(Sequence):
+    """A sequence of ``n`` items, item i made by ``make(i)`` when it is asked for."""
+
+    def __init__(self, n: int, make: Callable[[int], Image.Image]):
+        self.n, self.make = n, make
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: int | slice):
+        if isinstance(i, slice):
+            return [self.make(k) for k in range(self.n)[i]]
+        i = operator.index(i)
+        if not -self.n <= i < self.n:
+            raise IndexError(f"index {i} is outside 0..{self.n - 1}")
+        return self.make(i % self.n)
+
+
+@dataclass(frozen=True)
+class Split:
+    """N pictures (PIL, RGB) and their labels (N,); -1 where a picture has none.
+
+    Attributes:
+        why: of a split without pictures or without labels, the sentence that says so and what to do.
+        key: tells these pictures in this order from any others, for features kept on disk; empty if that is unknown.
+    """
+
+    images: Sequence[Image.Image]
+    labels: LongTensor
+    why: str = ""
+    key: str = ""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices) -> Split:
+        """Only these pictures, in this order; nothing is opened or drawn yet."""
+        indices = torch.as_tensor(indices, dtype=torch.long)
+        rows = indices.tolist()
+        key = self.key and _digest(self.key, rows)
+        return Split(Lazy(len(rows), lambda i: self.images[rows[i]]), self.labels[indices], self.why, key)
+
+
+def _digest(*values) -> str:
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:24]
+
+
+def _no_pictures() -> Split:
+    return Split(Lazy(0, lambda i: None), torch.empty(0, dtype=torch.long), "This world has no such pictures.")
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that a lesson needs; models are named by the arguments of ``load_vlm``.
+
+    Attributes:
+        classnames: C names; a label is an index into them.
+        train: pictures to adapt with.
+        test: pictures of the same kind, others than those.
+        shifts: the same classes in another style, by style; ``labels.unique()`` says which of the classes.
+        templates: sentences with ``{}`` for the name.
+        base, novel: the two halves of the classes (``base_novel``).
+        dictionary: thousands of names for class-agnostic learning, none twice.
+        students, teachers: (name, pretrained) pairs, teachers by size; ``student`` and ``teacher`` are the defaults.
+        recipe: where training differs from the published recipe, as arguments of ``Recipe``.
+        val: pictures for choosing settings, of the same kind and in neither of the others; may be empty.  Published
+            runs draw min(shots, 4) of a class.
+    """
+
+    name: str
+    classnames: tuple[str, ...]
+    train: Split
+    test: Split
+    shifts: dict[str, Split]
+    templates: tuple[str, ...]
+    base: range
+    novel: range
+    dictionary: tuple[str, ...]
+    students: tuple[tuple[str, str | None], ...]
+    teachers: tuple[tuple[str, str | None], ...]
+    student: tuple[str, str | None]
+    teacher: tuple[str, str | None]
+    recipe: dict[str, float] = field(default_factory=dict)
+    val: Split = field(default_factory=_no_pictures)
+
+
+def base_novel(n_classes: int) -> tuple[range, range]:
+    """The first ⌈C/2⌉ classes and the rest (CoCoOp's rule; arXiv 2203.05557, section 4.1)."""
+    half = math.ceil(n_classes / 2)
+    return range(half), range(half, n_classes)
+
+
+def of_classes(split: Split, classes: Sequence[int]) -> Split:
+    """The pictures of these classes only, labels renumbered from 0: label k means ``classes[k]``.
+
+    With ``split.labels.unique().tolist()`` a shift that has 200 of 1,000 classes is tested among those 200 names.
+
+    Raises:
+        ValueError: the split has no pictures or no labels; says why.
+    """
+    if split.why:
+        raise ValueError(split.why)
+    kept = split.subset([i for i, label in enumerate(split.labels.tolist()) if label in classes])
+    labels = torch.tensor([classes.index(label) for label in kept.labels.tolist()], dtype=torch.long)
+    return replace(kept, labels=labels)
+
+
+def random_crops(images: Sequence, views: int, seed: int, scale: tuple[float, float] = (0.08, 1.0)) -> Sequence:
+    """CoOp's augmentation, drawn once: ``views`` crops of each picture, so that features can be cached.
+
+    Item ``v * len(images) + n`` is view v of picture n, a pure function of (seed, item): a random part of its area
+    (aspect 3:4 to 4:3), resized to a square of the picture's shorter side, at most 336 px, mirrored half the time.
+    """
+
+    def crop(i: int) -> Image.Image:
+        image, rng = images[i % len(images)], random.Random(f"{seed}/{i}")
+        (width, height), side = image.size, min(*image.size, 336)
+        for _ in range(10):  # as torchvision's RandomResizedCrop: a box that sticks out is drawn again
+            area = width * height * rng.uniform(*scale)
+            aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+            w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < w <= width and 0 < h <= height:
+                break
+        else:
+            w = h = min(width, height)
+        x, y = rng.randint(0, width - w), rng.randint(0, height - h)
+        part = image.crop((x, y, x + w, y + h)).resize((side, side), Image.Resampling.BICUBIC)
+        return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
+
+    return Lazy(len(images) * views, crop)

@@ -1,0 +1,162 @@
+"""A run's numbers are those of the protocol put together by hand; other data or another model is another run."""
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import kdpl_utils as kd
+from kdpl_utils.experiments import lab
+from kdpl_utils.experiments.lab import Lab, ViewOf
+from kdpl_utils.experiments.plan import plan
+from kdpl_utils.experiments.training import Evaluation, Training, judged_by, taught_by
+from kdpl_utils.learners import CoOp
+from kdpl_utils.support.shipped import data_file
+from kdpl_utils.train import Recipe
+
+WORLD = "emoji/activities"
+SMALL = {"epochs": 2, "lr": 0.05}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    return Lab(tmp_path_factory.mktemp("runs"), device="cpu")
+
+
+def target_of(lab, job):
+    """The names and the loss of the run's first four pictures, for a student that answers zero."""
+    world = lab.world(job.world)
+    train = kd.of_classes(world.train, world.base)
+    names, loss = lab._task(job, lab.student(job), world, world.base, train.images, train.key, train.labels)(
+        torch.arange(4)
+    )
+    return names, loss(torch.zeros(4, len(names))).item()
+
+
+def test_scores_are_those_of_the_protocol(lab):
+    """The run's numbers, from the same shots and the same loss put together by hand."""
+    ((_, _), (job, test)) = plan("base-to-novel", WORLD, ["coop"], ["kdpl"], [3], **SMALL)
+    found = lab.score(job, test)
+    world, student = kd.load_world(WORLD), kd.load_vlm("emoji-student-vit", device="cpu")
+    teacher = kd.load_vlm(*world.teacher, device="cpu")
+    train, names = kd.of_classes(world.train, world.base), [world.classnames[i] for i in world.base]
+    features = kd.encode_images(student, train.images)
+    target = kd.logits(
+        kd.encode_images(teacher, train.images), kd.encode_names(teacher, names, world.templates), student.scale
+    )
+    prompt, _ = kd.learn(
+        student,
+        lambda p, b: kd.symmetric_kl(target[b], kd.logits(features[b], p(names), student.scale)),
+        train.labels,
+        3,
+        Recipe(2, 32, 0.05),
+    )
+    expected = kd.scores(kd.test_features(student, world), world, prompt, student.scale)
+    assert found == pytest.approx(expected, abs=0.2)  # a borderline picture may fall either way
+    torch.testing.assert_close(lab.learner(job).prompt.ctx, prompt.ctx, atol=1e-4, rtol=1e-3)
+
+
+def test_class_agnostic_never_sees_the_class_names(lab, monkeypatch):
+    ((_, _), (job, _)) = plan("base-to-novel", WORLD, ["coop"], ["kdpl-ca"], [1], **SMALL)
+    world, seen = lab.world(WORLD), set()
+    plain = CoOp.text
+    monkeypatch.setattr(CoOp, "text", lambda self, names: seen.update(names) or plain(self, names))
+    lab.learner(job)
+    assert seen <= set(world.dictionary) and len(seen) >= len(world.base)
+
+
+def test_several_teachers_are_averaged(lab):
+    teachers = (("emoji-teacher-small", None), ("emoji-teacher-large", None))
+    ((_, _), (both, _)) = plan("base-to-novel", WORLD, ["coop"], ["kdpl"], [1], teachers=teachers, **SMALL)
+    names, mixed = target_of(lab, both)
+    assert names == [lab.world(WORLD).classnames[i] for i in lab.world(WORLD).base]
+    alone = [target_of(lab, replace(both, teachers=(teacher,)))[1] for teacher in teachers]
+    assert len({round(value, 6) for value in (mixed, *alone)}) == 3
+
+
+def test_views_go_round():
+    view = ViewOf(3, 2)
+    rows = [view(torch.tensor([0, 2])).tolist(), view(torch.tensor([0, 1])).tolist(), view(torch.tensor([0])).tolist()]
+    assert rows == [[0, 2], [3, 1], [0]]
+
+
+def test_some_labels_are_learned_from_as_well(lab):
+    """All of them add the whole cross-entropy, none adds nothing, half of them lie in between."""
+    ((_, _), (job, _)) = plan("base-to-novel", WORLD, ["coop"], ["kdpl"], [1], **SMALL)
+    (names, none), (_, half), (_, every) = (target_of(lab, replace(job, labelled=f)) for f in (0.0, 0.5, 1.0))
+    assert every - none == pytest.approx(torch.tensor(len(names)).log().item(), abs=1e-5)  # of a uniform student
+    seen = half - none
+    assert seen == pytest.approx(0) or seen == pytest.approx(every - none, abs=1e-5)  # a mean over the known ones
+    known, others = (kd.lab._known(torch.zeros(40), replace(job, labelled=0.25, seed=seed)) for seed in (1, 2))
+    assert known.sum() == others.sum() == 10 and not torch.equal(known, others)
+
+
+def test_half_precision_is_another_run_with_float32_prompts(lab):
+    ((_, _), (job, evaluation)) = plan("base-to-novel", WORLD, ["coop"], ["kdpl"], [1], precision="bf16", **SMALL)
+    full = replace(job, precision="fp32")
+    assert job.folder(lab.out) != full.folder(lab.out)
+    assert lab.student(job).dtype is torch.bfloat16 and lab.student(full).dtype is torch.float32
+    learned = lab.learner(job)
+    assert all(p.dtype is torch.float32 for p in learned.parameters() if p.requires_grad)
+    assert lab.score(job, evaluation)["base"] == pytest.approx(lab.score(full, evaluation)["base"], abs=6)
+    kept = {load_file(path)["features"].dtype for path in (lab.out / "features").glob("*.safetensors")}
+    assert kept == {torch.float32}
+
+
+def test_the_teachers_text_tower_is_dropped(lab, monkeypatch):
+    dropped = []
+    monkeypatch.setattr(lab, "drop_text_tower", lambda vlm: dropped.append(vlm.name) or kd.vlm.drop_text_tower(vlm))
+    teachers = (("emoji-teacher-medium", None),)
+    ((_, _), (job, _)) = plan("base-to-novel", WORLD, ["coop"], ["kdpl"], [5], teachers=teachers, **SMALL)
+    before = target_of(lab, job)
+    assert dropped == ["emoji-teacher-medium"]
+    assert target_of(lab, job) == before and len(dropped) == 1  # from the disk, without the teacher
+
+
+def test_other_weights_in_the_same_file_are_another_run(tmp_path):
+    weights, file = load_file(data_file("models/emoji-student-vit.safetensors")), tmp_path / "weights.safetensors"
+    save_file(weights, file)
+    student = ("emoji-student-vit", str(file))
+    job = Training("emoji", "coop", "labels", 1, student, (), Recipe())
+    first, features = job.folder(tmp_path), Lab(tmp_path).student(job).identity
+    moved = file.rename(tmp_path / "moved.safetensors")
+    assert replace(job, student=("emoji-student-vit", str(moved))).folder(tmp_path) == first
+    weights["logit_scale"] += 1
+    save_file(weights, file)
+    assert job.folder(tmp_path) != first and Lab(tmp_path).student(job).identity != features
+
+
+@pytest.mark.filterwarnings("ignore:.*no subfolders train and test")
+def test_other_pictures_or_names_are_another_run(tmp_path):
+    for name in ("oak", "ash"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / name / f"{i}.png")
+
+    def world(names=None):
+        return kd.folder_world(tmp_path, names, dictionary=["tree", "leaf"])
+
+    plain = world()
+    assert taught_by(plain, "kdpl") == taught_by(world(), "kdpl") == taught_by(world(["ash", "oak"]), "kdpl")
+    assert taught_by(plain, "kdpl") != taught_by(world(["an ash", "an oak"]), "kdpl")
+    other = replace(plain, dictionary=("bark",))
+    assert taught_by(other, "kdpl") == taught_by(plain, "kdpl")
+    assert taught_by(other, "kdpl-ca") != taught_by(plain, "kdpl-ca")
+    shifted = replace(plain, shifts={"winter": plain.test})
+    assert judged_by(shifted, "domains") != judged_by(plain, "domains")  # a data set that came later
+    assert judged_by(shifted, "test") == judged_by(plain, "test")
+    assert taught_by(shifted, "kdpl") == taught_by(plain, "kdpl")
+    for picture in (tmp_path / "oak").iterdir():
+        Image.new("RGB", (8, 8), "white").save(picture)
+        os.utime(picture, (0, 0))  # however soon after
+    assert taught_by(world(), "kdpl") != taught_by(plain, "kdpl")
+
+
+def test_an_evaluation_has_a_file_of_its_own(tmp_path):
+    job = Training("emoji", "coop", "labels", 1, ("emoji-student-vit", None), (), Recipe())
+    files = {Evaluation(kind, world, data).file(job, tmp_path)
+             for kind in ("halves", "test") for world in ("emoji", "emoji/objects") for data in ("a", "b")}  # fmt: skip
+    assert len(files) == 8 and {file.parent for file in files} == {job.folder(tmp_path)}

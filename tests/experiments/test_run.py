@@ -1,0 +1,173 @@
+"""The paper's protocols as runs: resumable to the bit, complete or absent, scored as the formulas say."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+import kdpl_utils as kd
+from kdpl_utils.apps.cli import main
+from kdpl_utils.experiments import lab as module
+from kdpl_utils.experiments import plan as reproduce
+from kdpl_utils.experiments.lab import Lab
+from kdpl_utils.experiments.plan import TARGETS, is_complete, plan
+from kdpl_utils.experiments.run import run
+from kdpl_utils.experiments.tables import table_rows
+from kdpl_utils.experiments.training import MODES
+from kdpl_utils.learners import LEARNERS
+from kdpl_utils.train import Recipe
+
+WORLD = "emoji/activities"
+SMALL = {"epochs": 2, "lr": 0.05}
+
+
+def without_seconds(rows):
+    return [{c: v for c, v in row.items() if c != "seconds"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    return Lab(tmp_path_factory.mktemp("runs"), device="cpu")
+
+
+def test_a_plan_holds_every_combination_once():
+    pairs = plan("base-to-novel", WORLD, ["coop", "vpt"], ["labels", "kdpl"], [1, 2, 3], **SMALL)
+    jobs = [(j.learner, j.mode, j.seed) for j, _ in pairs]
+    assert len(set(jobs)) == len(jobs) == 1 + 2 * 2 * 3 and jobs[0][0] == "zero-shot"
+    assert {(e.kind, e.world) for _, e in pairs} == {("halves", WORLD)} and {j.classes for j, _ in pairs} == {"base"}
+    assert all(j.recipe.epochs == 2 and j.recipe.seed == j.seed for j, _ in pairs[1:])
+    domain = plan("domain", WORLD, ["coop"], ["kdpl"], [1])
+    assert {(j.classes, e.kind) for j, e in domain} == {("all", "domains")}
+    few = plan("few-shot", WORLD, ["coop"], ["labels"], [1], shots=[1, 4])
+    assert [j.shots for j, _ in few] == [16, 1, 4]
+    cross = plan("cross-dataset", WORLD, ["coop"], ["labels"], [1], targets=["emoji", "emoji/objects"])
+    assert [(e.kind, e.world) for _, e in cross] == [("transfer", "emoji"), ("transfer", "emoji/objects")] * 2
+
+
+def test_targets_by_default():
+    """The other groups of the emoji world, and the paper's ten for ImageNet."""
+    others = {e.world for _, e in plan("cross-dataset", WORLD, ["coop"], ["labels"], [1])}
+    assert len(others) > 5 and WORLD not in others and all(name.startswith("emoji/") for name in others)
+    assert reproduce._targets("imagenet") == TARGETS and len(TARGETS) == 10
+
+
+def test_some_labels_go_to_kdpl_alone():
+    jobs = [job for job, _ in plan("few-shot", WORLD, ["coop"], list(MODES), [1], labelled=0.25)]
+    assert [(job.mode, job.labelled) for job in jobs[1:]] == [("labels", 0.0), ("kdpl", 0.25), ("kdpl-ca", 0.0)]
+
+
+def test_published_recipes_are_the_default_on_photographs(tmp_path, monkeypatch):
+    """A world of photographs without a single picture read: only its name and its models matter to a plan."""
+    photos = replace(kd.load_world(WORLD), name="photos", student=("RN50-quickgelu", "openai"))
+    monkeypatch.setattr(reproduce, "load_world", lambda name, root: photos)
+    jobs = {j.learner: j for j, _ in plan("domain", "photos", list(LEARNERS), ["kdpl"], [1])}
+    assert (jobs["coop"].recipe, jobs["coop"].views) == (Recipe(50, 32, 2e-3, seed=1), 8)
+    assert jobs["cocoop"].recipe == Recipe(10, 1, 2e-3, seed=1) and jobs["vpt"].recipe == Recipe(5, 4, 2.5e-3, seed=1)
+    assert jobs["maple"].recipe == Recipe(5, 4, 3.5e-3, seed=1)
+    assert jobs["promptsrc"].settings == {"depth": 3} and jobs["promptsrc"].recipe.average == (6, 10)
+    base = {j.learner: j for j, _ in plan("base-to-novel", "photos", ["promptsrc"], ["kdpl"], [1])}["promptsrc"]
+    assert base.settings == {} and base.recipe.average == (15, 1)
+    assert jobs["coop"].student == ("RN50-quickgelu", "openai")
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (("best", WORLD, ["coop"], ["kdpl"], [1]), "no table 'best': choose from base-to-novel"),
+        (("domain", WORLD, ["coup"], ["kdpl"], [1]), "no learner 'coup'"),
+        (("domain", WORLD, ["coop"], ["label"], [1]), "no mode 'label'"),
+        (("cross-dataset", "emoji", ["coop"], ["kdpl"], [1]), "needs targets"),
+    ],
+)
+def test_wrong_plans(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        plan(*arguments)
+
+
+@pytest.mark.parametrize("modes, share", [(["kdpl"], 1.5), (["labels"], 0.5)])
+def test_a_share_of_labels_that_makes_no_sense(modes, share):
+    with pytest.raises(ValueError, match="share of labels, 0 to 1, that mode 'kdpl'"):
+        plan("few-shot", WORLD, ["coop"], modes, [1], labelled=share)
+
+
+def test_what_is_complete_is_not_done_again(lab, monkeypatch):
+    pairs = plan("base-to-novel", WORLD, ["coop"], ["kdpl"], [3], **SMALL)
+    run(pairs, lab.out, workers=1)
+    assert all(is_complete(job, test, lab.out) for job, test in pairs)
+    monkeypatch.setattr(module, "fit", lambda *a, **k: pytest.fail("trained again"))
+    lines = []
+    run(pairs, lab.out, workers=1, report=lines.append)
+    assert lines == ["0 of 2 runs are to be done."]
+
+
+def test_one_training_serves_all_its_tests(lab, monkeypatch):
+    trained = []
+    plain = module.fit
+    monkeypatch.setattr(module, "fit", lambda *a, **k: trained.append(1) or plain(*a, **k))
+    targets = ["emoji/animals-nature", "emoji/objects"]
+    cross = plan("cross-dataset", WORLD, ["coop"], ["labels"], [1], targets=targets, **SMALL)
+    run([*cross, *plan("domain", WORLD, ["coop"], ["labels"], [1], **SMALL)], lab.out, workers=1)
+    assert trained == [1]
+    row = table_rows(cross, lab.out)[1]
+    assert float(row["average"]) == pytest.approx((float(row[targets[0]]) + float(row[targets[1]])) / 2, abs=0.051)
+    domain = table_rows(plan("domain", WORLD, ["coop"], ["labels"], [1], **SMALL), lab.out)
+    assert set(lab.world(WORLD).shifts) < set(domain[0]) and domain[0]["method"] == "zero-shot"
+
+
+def command(out, *more):
+    few = ["--learner", "coop", "--seeds", "2", "--shots", "2", "--epochs", "2", "--lr", "0.05", "--workers", "1"]
+    return ["reproduce", "--world", WORLD, *few, "--out", str(out), *more]
+
+
+def test_killed_three_times_the_table_is_the_same(tmp_path, capsys):
+    """Killed without warning at random moments, then left alone: the scores are those of an undisturbed run."""
+    assert main(command(tmp_path / "calm")) == 0
+    rng = random.Random(time.time_ns())
+    program = [sys.executable, "-m", "kdpl_utils.apps.cli", *command(tmp_path / "killed")]
+    for _ in range(3):
+        process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(4, 12))
+        process.kill()
+        process.wait()
+    assert main(command(tmp_path / "killed")) == 0
+    options = {"epochs": 2, "lr": 0.05, "shots": [2]}
+    pairs = plan("base-to-novel", WORLD, ["coop"], list(MODES), [1, 2], **options)
+    tables = [without_seconds(table_rows(pairs, tmp_path / name)) for name in ("calm", "killed")]
+    assert tables[0] == tables[1] and len(tables[0]) == 4
+    assert [row["seeds"] for row in tables[0]] == ["1", "2", "2", "2"]
+    for path in (tmp_path / "killed").rglob("*.json"):
+        json.loads(path.read_text())
+
+
+def test_side_by_side_gives_the_same(tmp_path):
+    pairs = plan("base-to-novel", WORLD, ["coop"], ["labels"], [1, 2], shots=[2], **SMALL)
+    run(pairs, tmp_path / "one", workers=1)
+    run(pairs, tmp_path / "two", workers=2)
+    assert without_seconds(table_rows(pairs, tmp_path / "one")) == without_seconds(table_rows(pairs, tmp_path / "two"))
+
+
+def test_the_command_prints_its_table_beside_the_papers(tmp_path, capsys):
+    assert main(command(tmp_path, "--mode", "labels", "--table", "domain")) == 0
+    printed = capsys.readouterr().out
+    assert "| CoOp | labels | 2 | 2 |" in printed and "(paper, not run here)" in printed and "| 49.90 |" in printed
+
+
+def test_several_worlds_have_a_table_each_and_their_average(tmp_path, capsys):
+    assert main(command(tmp_path, "--mode", "labels", "--seeds", "1", "--world", WORLD, "emoji/symbols")) == 0
+    printed = capsys.readouterr().out
+    assert [f"base-to-novel, {what}, top-1" in printed for what in (WORLD, "emoji/symbols", "average of 2 data sets")]
+    tables = [[r for r in t.splitlines() if r.startswith("| CoOp | labels")][0] for t in printed.split("top-1")[1:4]]
+    base = [float(row.split("|")[5]) for row in tables]
+    assert base[2] == pytest.approx((base[0] + base[1]) / 2, abs=0.051)
+
+
+def test_wrong_commands_are_one_sentence(tmp_path, capsys):
+    assert main(["reproduce", "--world", "nowhere", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "There is no world 'nowhere'" in error and len(error.splitlines()) == 1 and not list(tmp_path.iterdir())
+    assert main(command(tmp_path, "--world", "emoji", "--table", "cross-dataset")) == 2
+    assert "needs targets" in capsys.readouterr().err

@@ -1,0 +1,108 @@
+"""Learned prompts survive the disk and refuse other models."""
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import kdpl_utils as kd
+from kdpl_utils.learners import VPT, CoCoOp, CoOp, Learner, MaPLe, PromptKD, PromptSRC
+from kdpl_utils.learners import saving
+from kdpl_utils.learners.saving import load_learner, save_learner, saved_recipe
+from kdpl_utils.vlm import Pixels
+
+NAMES = ["sushi", "hot dog", "ice cream"]
+KINDS = [CoOp, CoCoOp, VPT, MaPLe, PromptSRC]
+
+
+@pytest.fixture(scope="module")
+def student():
+    return kd.load_vlm("emoji-student-vit", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def other():
+    return kd.load_vlm("emoji-student-rn", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return kd.load_world("emoji").test.images[:3]
+
+
+@pytest.fixture(scope="module")
+def pixels(student, pictures):
+    return Pixels(student, pictures)[:]
+
+
+def moved(learner: Learner) -> Learner:
+    """Away from the start, as if it had been trained."""
+    g = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in learner.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=g))
+    return learner
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
+def test_round_trip(kind, student, pixels, tmp_path):
+    learner, recipe = moved(kind(student)), kd.Recipe(epochs=3, average=(2, 1))
+    path = save_learner(learner, tmp_path / "learned.safetensors", recipe)
+    again = load_learner(path, student)
+    assert type(again) is kind and again.settings == learner.settings and saved_recipe(path) == recipe
+    assert torch.equal(again(pixels, NAMES), learner(pixels, NAMES))
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+        assert set(file.keys()) == set(learner.state_dict())  # nothing of CLIP
+    assert header["model"] == "emoji-student-vit" and header["kdpl_utils"] == kd.__version__
+    assert [p.name for p in tmp_path.iterdir()] == ["learned.safetensors"]
+
+
+def test_coop_is_kilobytes(student, tmp_path):
+    assert save_learner(CoOp(student), tmp_path / "x.safetensors").stat().st_size < 4096
+
+
+def test_promptkd_needs_its_teacher_again(student, other, pixels, tmp_path):
+    learner = moved(PromptKD(student, other))
+    path = save_learner(learner, tmp_path / "x.safetensors")
+    assert torch.equal(load_learner(path, student, teacher=other)(pixels, NAMES), learner(pixels, NAMES))
+
+
+def test_own_contexts_come_back(student, pixels, tmp_path):
+    learner = moved(CoOp(student, n_ctx=2, classnames=NAMES))
+    path = save_learner(learner, tmp_path / "x.safetensors")
+    assert torch.equal(load_learner(path, student)(pixels, NAMES), learner(pixels, NAMES))
+
+
+def test_another_model_is_refused_by_name(student, other, tmp_path):
+    path = save_learner(CoOp(student), tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="learned with emoji-student-vit and this model is emoji-student-rn"):
+        load_learner(path, other)
+    tuned = kd.VLM(student.model, student.preprocess, student.tokenizer, student.name, "tuned.pt")
+    with pytest.raises(ValueError, match="this model is emoji-student-vit tuned.pt"):
+        load_learner(path, tuned)
+
+
+def test_what_is_no_learner_is_refused(student, tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        load_learner(tmp_path / "nothing", student)
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        load_learner(tmp_path / "text", student)
+    save_file({"a": torch.zeros(1)}, tmp_path / "plain")
+    with pytest.raises(ValueError, match="holds no learner"):
+        load_learner(tmp_path / "plain", student)
+
+
+def test_a_failed_write_leaves_the_old_file(student, tmp_path, monkeypatch):
+    path = save_learner(CoOp(student), tmp_path / "x.safetensors")
+    before = path.read_bytes()
+
+    def fail(tensors, partial, header):
+        partial.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(saving, "save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_learner(moved(CoOp(student)), path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,74 @@
+import pytest
+from PIL import Image
+
+from kdpl_utils.support.extras import optional
+from kdpl_utils.worlds.photos import (
+    cut,
+    cut_classes,
+    draw,
+    is_picture,
+    is_readable,
+    of_labels,
+    open_photo,
+    pictures_in,
+)
+
+
+def test_a_cut_is_of_the_set_and_the_key():
+    items = [f"{n:03d}" for n in range(100)]
+    parts = cut(items, "key", 0.5, 0.2)
+    assert [len(part) for part in parts] == [50, 20, 30] and sorted(sum(parts, [])) == items
+    assert parts == cut(reversed(items), "key", 0.5, 0.2) and all(part == sorted(part) for part in parts)
+    assert parts != cut(items, "other", 0.5, 0.2)
+    assert parts[0] != items[:50]  # drawn, not counted
+
+
+@pytest.mark.parametrize(
+    "n, shares, sizes",
+    [(0, (0.5, 0.2), (0, 0, 0)), (1, (0.5, 0.2), (1, 0, 0)), (2, (0.5, 0.2), (1, 0, 1)),
+     (120, (0.5, 0.2), (60, 24, 36)), (99, (0.8, 0.2), (79, 20, 0)), (3, (0.8, 0.2), (2, 1, 0))],
+)  # fmt: skip
+def test_shares_are_rounded_and_training_gets_the_first(n, shares, sizes):
+    assert tuple(len(part) for part in cut(range(n), "key", *shares)) == sizes
+
+
+def test_classes_are_cut_one_by_one():
+    parts = cut_classes([range(10), range(10, 20)], "key", 0.5, 0.2)
+    assert [[y for _, y in part] for part in parts] == [[0] * 5 + [1] * 5, [0] * 2 + [1] * 2, [0] * 3 + [1] * 3]
+    assert all(item // 10 == y for part in parts for item, y in part)
+    assert of_labels([("a", 2), ("b", 0), ("c", 2)], 3) == [["b"], [], ["a", "c"]]
+
+
+def test_draw_takes_all_of_few():
+    items = list(range(50))
+    assert draw(items, 80, "key") == items and len(set(draw(items, 8, "key"))) == 8
+    assert draw(items[::-1], 8, "key") == draw(items, 8, "key") != draw(items, 8, "other")
+
+
+def test_pictures_are_told_by_their_names(tmp_path):
+    names = ["b.JPG", "a.jpeg", "c.webp", "d.txt", ".e.png", "._f.jpg", "g.png.part", "jpg"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    assert pictures_in(tmp_path) == [f"{tmp_path}/{name}" for name in ("a.jpeg", "b.JPG", "c.webp")]
+    assert [name for name in names if is_picture(name)] == ["b.JPG", "a.jpeg", "c.webp"]
+    assert not is_readable(tmp_path / "a.jpeg") and not is_readable(tmp_path / "nowhere.png")
+
+
+def test_a_package_that_is_there():
+    assert optional("json", "data").dumps([1]) == "[1]"
+
+
+def test_photographs_stay_as_the_camera_saw_them_unless_asked(tmp_path):
+    image, exif = Image.new("RGB", (6, 4)), Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert open_photo(tmp_path / "a.jpg").size == (6, 4) and open_photo(tmp_path / "a.jpg", upright=True).size == (4, 6)
+
+
+def test_a_picture_cut_short_is_named(tmp_path):
+    Image.effect_noise((64, 64), 50).save(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:900])
+    with pytest.raises(
+        ValueError, match="b.jpg cannot be read as a picture .*fetch or convert it again, or remove it."
+    ):
+        open_photo(tmp_path / "b.jpg")
