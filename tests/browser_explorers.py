@@ -7,7 +7,7 @@ SET_UP = """
 import numpy as np, torch
 import kdpl_utils as kd
 from kdpl_utils import widgets
-from kdpl_utils.inspection import inspect_pair
+from kdpl_utils.apps.inspect import inspect_pair
 
 world = kd.load_world("emoji/activities")
 student, teacher = (kd.load_vlm(*pair, device="cpu") for pair in (world.student, world.teacher))

@@ -179,8 +179,8 @@ def _add_reproduce(commands) -> None:
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    from ..experiments import plan as reproduce
-    from ..experiments import tables
+    from ..experiments import run, tables
+    from ..experiments.plan import plan
 
     if args.seeds < 1:
         raise ValueError(f"--seeds is {args.seeds}: give at least 1.")
@@ -188,13 +188,13 @@ def _reproduce(args: argparse.Namespace) -> int:
     fields = ("student", "scale", "k", "views", "labelled", "precision", "epochs", "batch_size", "lr")
     options = {field: getattr(args, field) for field in fields}
     plans = [
-        reproduce.plan(
+        plan(
             args.table, world, args.learner, args.mode, range(1, args.seeds + 1), shots, args.targets, args.root,
             teachers=args.teacher and tuple(args.teacher), **options,
         )
         for world in args.world
     ]  # fmt: skip
-    reproduce.run(
+    run.run(
         [pair for pairs in plans for pair in pairs], args.out, args.root, args.workers, args.cluster, _say,
         _slurm_options(args.slurm),
     )  # fmt: skip

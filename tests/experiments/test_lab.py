@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import kdpl_utils as kd
-from kdpl_utils.experiments import lab
+from kdpl_utils.experiments import lab as lab_module
 from kdpl_utils.experiments.lab import Lab, ViewOf
 from kdpl_utils.experiments.plan import plan
 from kdpl_utils.experiments.training import Evaluation, Training, judged_by, taught_by
@@ -90,7 +90,7 @@ def test_some_labels_are_learned_from_as_well(lab):
     assert every - none == pytest.approx(torch.tensor(len(names)).log().item(), abs=1e-5)  # of a uniform student
     seen = half - none
     assert seen == pytest.approx(0) or seen == pytest.approx(every - none, abs=1e-5)  # a mean over the known ones
-    known, others = (kd.lab._known(torch.zeros(40), replace(job, labelled=0.25, seed=seed)) for seed in (1, 2))
+    known, others = (lab_module._known(torch.zeros(40), replace(job, labelled=0.25, seed=seed)) for seed in (1, 2))
     assert known.sum() == others.sum() == 10 and not torch.equal(known, others)
 
 
@@ -108,7 +108,8 @@ def test_half_precision_is_another_run_with_float32_prompts(lab):
 
 def test_the_teachers_text_tower_is_dropped(lab, monkeypatch):
     dropped = []
-    monkeypatch.setattr(lab, "drop_text_tower", lambda vlm: dropped.append(vlm.name) or kd.vlm.drop_text_tower(vlm))
+    drop = lambda vlm: dropped.append(vlm.name) or kd.vlm.drop_text_tower(vlm)  # noqa: E731
+    monkeypatch.setattr(lab_module, "drop_text_tower", drop)
     teachers = (("emoji-teacher-medium", None),)
     ((_, _), (job, _)) = plan("base-to-novel", WORLD, ["coop"], ["kdpl"], [5], teachers=teachers, **SMALL)
     before = target_of(lab, job)

@@ -6,8 +6,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import kdpl_utils as kd
-from kdpl_utils.learners import VPT, CoCoOp, CoOp, Learner, MaPLe, PromptKD, PromptSRC
-from kdpl_utils.learners import saving
+from kdpl_utils.learners import VPT, CoCoOp, CoOp, Learner, MaPLe, PromptKD, PromptSRC, saving
 from kdpl_utils.learners.saving import load_learner, save_learner, saved_recipe
 from kdpl_utils.vlm import Pixels
 

@@ -82,11 +82,12 @@ def test_no_picture_is_in_two_splits(world):
 
 
 PROBE = """
-import hashlib, torch
-world = load_world()
+import hashlib
+import kdpl_utils as kd
+world = kd.load_world()
 images = [s.images[i] for s in (world.shifts["fluent-emoji"], world.test, world.train) for i in (700, 3, -1)]
-images += list(random_crops(world.train.images, 2, seed=5)[:2])
-few = few_shot(world.train.labels, 4, seed=1).tolist()
+images += list(kd.random_crops(world.train.images, 2, seed=5)[:2])
+few = kd.few_shot(world.train.labels, 4, seed=1).tolist()
 text = repr((few, world.classnames, world.dictionary))
 DIGEST = hashlib.sha256(b"".join(i.tobytes() for i in images) + text.encode()).hexdigest()
 """
