@@ -19,7 +19,6 @@ from .support.prefetch import ahead
 from .support.shipped import data_root
 from .train import History, Recipe, fit
 from .vlm import VLM, Pixels, encode_images, logits
-from .worlds.world import of_classes
 
 if TYPE_CHECKING:
     from .learners import Learner
@@ -57,7 +56,7 @@ def tests_of(world: World, device: torch.device, inputs: Callable[[Split], Tenso
     """The halves of every test split, each as ``inputs`` gives it."""
 
     def halves(split: Split):
-        parts = (of_classes(split, half) for half in (world.base, world.novel))
+        parts = (split.of_classes(half) for half in (world.base, world.novel))
         return tuple((inputs(part), part.labels.to(device)) for part in parts)
 
     base, novel = halves(world.test)

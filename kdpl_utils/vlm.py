@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from .support.disk import digest
 from .support.prefetch import ahead, openers
 from .towers.text import encode_prompts
 
@@ -58,7 +58,7 @@ class VLM:
 
 def _digest(model: nn.Module) -> str:
     sums = [(name, tuple(t.shape), t.double().sum().item()) for name, t in model.state_dict().items()]
-    return hashlib.sha256(repr(sums).encode()).hexdigest()[:24]
+    return digest(sums)
 
 
 def drop_text_tower(vlm: VLM) -> None:

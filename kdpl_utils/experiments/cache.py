@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..support.disk import write_whole
+from ..support.disk import digest, write_whole
 from ..vlm import VLM, encode_images
 from ..worlds.world import Lazy
 
@@ -68,8 +67,7 @@ class FeatureCache:
         return torch.cat([found[rows] for rows in parts])
 
     def _path(self, key: tuple[str, ...], n: int, rows: range) -> Path:
-        digest = hashlib.sha256(repr((*key, n)).encode()).hexdigest()[:24]
-        return self.folder / f"{digest}-{rows.start:08d}.safetensors"
+        return self.folder / f"{digest(*key, n)}-{rows.start:08d}.safetensors"
 
     def _lock(self, path: Path) -> Path:
         folder = self.folder / "locks"

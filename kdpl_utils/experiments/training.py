@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..loading import weights_identity
+from ..support.disk import digest
 from ..train import Recipe
 from ..worlds.world import World
 
@@ -16,8 +16,9 @@ K_MAX = 1000  # names kept for a batch, as published; fewer where there are fewe
 K_UNKNOWN = 100  # … and where nobody knows how many there are
 
 
-def _digest(*values) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+def _short_digest(*values) -> str:
+    """Ten digits, short enough for the name of a folder; the order of dictionaries does not count."""
+    return digest(json.dumps(values, sort_keys=True))[:10]
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,15 @@ class Training:
     def folder(self, out: Path) -> Path:
         """Where its prompts and scores lie; files of weights count by what is in them, not by where they are."""
         student, *teachers = ((name, weights_identity(name, file)) for name, file in (self.student, *self.teachers))
-        digest = _digest({**asdict(self), "student": student, "teachers": teachers})
-        name = f"{self.learner}-{self.mode}-{self.classes}-{self.shots}shots-seed{self.seed}-{digest}"
+        run_digest = _short_digest({**asdict(self), "student": student, "teachers": teachers})
+        name = f"{self.learner}-{self.mode}-{self.classes}-{self.shots}shots-seed{self.seed}-{run_digest}"
         return out / self.world.strip("/").replace("/", "-") / name
 
 
 def taught_by(world: World, mode: str) -> str:
     """``Training.data``: another one when pictures, names or sentences are others."""
     words = world.dictionary if mode == "kdpl-ca" else ()
-    return _digest(world.train.key, world.classnames, world.templates, words)
+    return _short_digest(world.train.key, world.classnames, world.templates, words)
 
 
 @dataclass(frozen=True)
@@ -90,4 +91,4 @@ class Evaluation:
 def judged_by(world: World, kind: str) -> str:
     """``Evaluation.data``."""
     shifts = {} if kind in ("test", "transfer") else {name: split.key for name, split in world.shifts.items()}
-    return _digest(world.test.key, world.classnames, shifts)
+    return _short_digest(world.test.key, world.classnames, shifts)

@@ -10,6 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def digest(*values) -> str:
+    """24 hexadecimal digits that change when any of the values does; equal values give equal digits everywhere."""
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:24]
+
+
 def fingerprint(path: str | Path) -> str:
     """Tells a large file from another without reading all of it: SHA-256 of its size and 64 blocks spread over it.
 
@@ -19,7 +24,7 @@ def fingerprint(path: str | Path) -> str:
     if not path.is_dir():
         return _blocks(path, path.stat().st_size, path.stat().st_mtime_ns)
     files = sorted(p for p in path.rglob("*") if p.is_file())
-    return hashlib.sha256(repr([(p.name, fingerprint(p)) for p in files]).encode()).hexdigest()[:24]
+    return digest([(p.name, fingerprint(p)) for p in files])
 
 
 @functools.lru_cache(maxsize=256)

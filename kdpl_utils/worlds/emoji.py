@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..support.disk import digest
 from . import drawings
 from .dictionaries import unique_names
-from .world import Lazy, Split, World, _digest, base_novel
+from .world import Lazy, Split, World, base_novel
 
 # Which hands drew what.  No model was trained on any of these five (the other seven made the models).
 ADAPTATION_STYLES = ("emojione", "noto-v1")  # train split and in-domain test: different views of these
@@ -55,7 +56,7 @@ def _emoji_split(group: str, part: str, styles: Sequence[str], concepts: Tensor,
     size = views * len(concepts)
     styled = [Drawings(s, concepts.repeat(views), zlib.crc32(f"{group}/{part}/{s}".encode())) for s in styles]
     labels = torch.arange(len(concepts)).repeat(views * len(styles))
-    key = _digest("emoji", group, part, styles, concepts.tolist(), views)
+    key = digest("emoji", group, part, styles, concepts.tolist(), views)
     return Split(Lazy(size * len(styles), lambda i: styled[i // size][i % size]), labels, key=key)
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
+from ..support.disk import digest
 from .datasets import DATASETS, data_folder, is_there, read_dataset
 from .dictionaries import load_dictionary
 from .folders import Names, read_folder
 from .photos import Files, Labelled, open_photo
 from .shards import is_shards, tar_pictures
-from .world import Lazy, Split, World, _digest, base_novel
+from .world import Lazy, Split, World, base_novel
 
 STUDENTS = (("ViT-B-32-quickgelu", "openai"), ("RN50-quickgelu", "openai"))
 # The last one is the paper's teacher: 986 million parameters, and a licence of its own.
@@ -118,4 +119,4 @@ def _key(pairs: Labelled) -> str:
     """By name, size and date of every file (of very many by name alone): a picture that is replaced is another one."""
     files = {getattr(photo, "file", str(photo)) for photo, _ in pairs[:50_000]}  # arrays and tar files hold many
     stats = {file: (os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files if os.path.exists(file)}
-    return _digest("photos", [str(photo) for photo, _ in pairs], sorted(stats.items()))
+    return digest("photos", [str(photo) for photo, _ in pairs], sorted(stats.items()))

@@ -5,7 +5,6 @@ Pictures are lazy throughout: drawn, opened or cropped when looked at.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import operator
 import random
@@ -15,6 +14,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from PIL import Image
 from torch import LongTensor
+
+from ..support.disk import digest
 
 
 class Lazy(Sequence):
@@ -56,12 +57,34 @@ class Split:
         """Only these pictures, in this order; nothing is opened or drawn yet."""
         indices = torch.as_tensor(indices, dtype=torch.long)
         rows = indices.tolist()
-        key = self.key and _digest(self.key, rows)
+        key = self.key and digest(self.key, rows)
         return Split(Lazy(len(rows), lambda i: self.images[rows[i]]), self.labels[indices], self.why, key)
 
+    def of_classes(self, classes: Sequence[int]) -> Split:
+        """The pictures of these classes only, labels renumbered from 0: label k means ``classes[k]``.
 
-def _digest(*values) -> str:
-    return hashlib.sha256(repr(values).encode()).hexdigest()[:24]
+        With ``split.labels.unique().tolist()`` a shift that has 200 of 1,000 classes is tested among those 200 names.
+
+        Raises:
+            ValueError: the split has no pictures or no labels; says why.
+        """
+        if self.why:
+            raise ValueError(self.why)
+        new_label = {label: k for k, label in enumerate(classes)}
+        old_labels = self.labels.tolist()
+        kept = self.subset([i for i, label in enumerate(old_labels) if label in new_label])
+        labels = torch.tensor([new_label[label] for label in kept.labels.tolist()], dtype=torch.long)
+        return replace(kept, labels=labels)
+
+    def crops(self, views: int, seed: int) -> Split:
+        """``views`` random crops of each picture (``random_crops``), all first views before all second ones.
+
+        With 0 views it is the split as it is.
+        """
+        if views == 0:
+            return self
+        key = self.key and f"{self.key}/{views} views/seed {seed}"
+        return replace(self, images=random_crops(self.images, views, seed), labels=self.labels.repeat(views), key=key)
 
 
 def _no_pictures() -> Split:
@@ -110,18 +133,8 @@ def base_novel(n_classes: int) -> tuple[range, range]:
 
 
 def of_classes(split: Split, classes: Sequence[int]) -> Split:
-    """The pictures of these classes only, labels renumbered from 0: label k means ``classes[k]``.
-
-    With ``split.labels.unique().tolist()`` a shift that has 200 of 1,000 classes is tested among those 200 names.
-
-    Raises:
-        ValueError: the split has no pictures or no labels; says why.
-    """
-    if split.why:
-        raise ValueError(split.why)
-    kept = split.subset([i for i, label in enumerate(split.labels.tolist()) if label in classes])
-    labels = torch.tensor([classes.index(label) for label in kept.labels.tolist()], dtype=torch.long)
-    return replace(kept, labels=labels)
+    """``split.of_classes(classes)``."""
+    return split.of_classes(classes)
 
 
 def random_crops(images: Sequence, views: int, seed: int, scale: tuple[float, float] = (0.08, 1.0)) -> Sequence:
