@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
@@ -116,10 +117,20 @@ def all_logits(classify: Callable[[Tensor], Tensor], inputs: Tensor | Pixels) ->
 
 
 def summarise(rows: Sequence[dict[str, float]]) -> dict[str, str]:
-    """One line of the table from the rows of several seeds: "mean ± sd" (sample standard deviation)."""
-    if len(rows) == 1:
-        return {c: f"{rows[0][c]:.1f}" for c in rows[0]}
-    return {c: f"{mean(r[c] for r in rows):.1f} ± {stdev(r[c] for r in rows):.1f}" for c in rows[0]}
+    """One line of the table from the rows of several seeds: "mean ± sd" (sample standard deviation).
+
+    A column that was not measured (NaN, as the shifts of a world without any) stays empty.
+    """
+    line = {}
+    for column in rows[0]:
+        values = [row[column] for row in rows]
+        if any(math.isnan(value) for value in values):
+            line[column] = ""
+        elif len(values) == 1:
+            line[column] = f"{values[0]:.1f}"
+        else:
+            line[column] = f"{mean(values):.1f} ± {stdev(values):.1f}"
+    return line
 
 
 def learn(

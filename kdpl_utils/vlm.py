@@ -14,6 +14,7 @@ from .support.disk import digest
 from .support.prefetch import ahead, openers
 from .towers.text import encode_prompts
 
+TEMPLATE = "a photo of a {}."  # the one sentence of the zero-shot baseline, as in the paper
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
 
 
@@ -117,7 +118,7 @@ def unit(x: Tensor) -> Tensor:
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
 
 
-def encode_names(vlm: VLM, classnames: Sequence[str], templates: Sequence[str] = ("a photo of a {}.",)) -> Tensor:
+def encode_names(vlm: VLM, classnames: Sequence[str], templates: Sequence[str] = (TEMPLATE,)) -> Tensor:
     """(C, D) unit text features, without gradient: the mean over templates of unit features, made unit again."""
     names = check_names(classnames)
     return unit(sum(unit(encode_texts(vlm, [t.format(n.replace("_", " ")) for n in names])) for t in templates))

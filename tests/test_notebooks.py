@@ -64,3 +64,10 @@ def test_first_code_cell_is_everybodys(path):
     first = code(path)[0].source
     assert first == code(NOTEBOOKS[0])[0].source
     assert len(first.splitlines()) <= 5 and not re.search(r"[\w\]]==\d", first)
+
+
+def test_the_zero_shot_baseline_has_one_sentence():
+    """Lesson 01's table and the runs' zero-shot row are one baseline, also on worlds with templates of their own."""
+    (path,) = (p for p in NOTEBOOKS if p.stem.startswith("01"))
+    table = next(cell.source for cell in code(path) if "zero-shot {role}" in cell.source)
+    assert "encode_names(v, n)" in table and "templates" not in table

@@ -122,3 +122,11 @@ def test_a_teacher_that_knows_nothing_teaches_nothing(world, student):
 
     prompt, _ = kd.learn(student, loss, train.labels, 0, kd.Recipe(epochs=10, batch_size=4, lr=0.05), shots=4)
     assert entropy(prompt(names)) > entropy(kd.encode_names(student, names)) + 0.01
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_what_was_not_measured_stays_empty(seeds):
+    """A world without shifts has no numbers there, for one seed or several."""
+    row = {"base": 50.0, "base shifted": float("nan")}
+    line = kd.summarise([row] * seeds)
+    assert line["base"].startswith("50.0") and line["base shifted"] == ""

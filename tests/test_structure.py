@@ -148,6 +148,13 @@ def test_every_room_has_a_floor_and_a_sentence():
     assert without == []
 
 
+def test_the_zero_shot_sentence_is_written_once():
+    """Two places that both name the baseline come to name two baselines; data sets have sentences of their own."""
+    texts = {file: (PACKAGE / file).read_text(encoding="utf-8") for file in files(PACKAGE)}
+    places = [file for file, text in texts.items() if '= "a photo of a {}."' in text or '("a photo of a {}.",)' in text]
+    assert places == ["vlm.py"]
+
+
 # --- and each rule notices -------------------------------------------------------------------------------------------
 
 BROKEN = {

@@ -9,15 +9,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..evaluate import accuracy, top1_agreement
+from ..evaluate import accuracy, paired_bootstrap, top1_agreement
 from ..experiments.lab import Lab, emoji_recipe
-from ..experiments.training import Training, taught_by
+from ..experiments.training import MODES, Training, taught_by
 from ..learners import LEARNERS, Learner
 from ..learners.classifier import classifier_of, export_classifier, export_onnx
 from ..learners.saving import save_learner
 from ..loading import load_vlm, shipped_models
 from ..protocol import all_logits
 from ..support.disk import write_whole
+from ..train import Recipe
 from ..vlm import encode_names, logits
 from ..worlds.photo_worlds import folder_world
 from ..worlds.world import Split, World
@@ -79,19 +80,9 @@ def adapt_folder(
     """
     start, out = time.perf_counter(), Path(out)
     world = folder_world(folder, classnames, dictionary=dictionary)
-    labelled = bool((world.train.labels >= 0).all())
-    if not 0 <= labels <= 1 or (labels and mode not in (None, "kdpl")):
-        raise ValueError(f"labels = {labels}: give the share of labels, 0 to 1, that the mode kdpl may learn from.")
-    mode = mode or ("kdpl" if world.classnames else "kdpl-ca")
-    if mode == "kdpl" and not world.classnames:
-        raise ValueError("KDPL needs class names: give some, or choose the mode kdpl-ca, which takes a dictionary's.")
-    if (mode == "labels" or labels) and not labelled:
-        raise ValueError(f"The pictures of {folder} have no labels: use a subfolder for each class, or the mode kdpl.")
+    mode = _chosen_mode(world, folder, mode, labels)
     student, teacher = student or world.student, teacher or world.teacher
-    recipe = replace(LEARNERS[learner].recipe, seed=seed)
-    if student[0] in shipped_models():
-        recipe = emoji_recipe(learner, recipe)
-    recipe = replace(recipe, epochs=epochs or recipe.epochs, lr=lr or recipe.lr)
+    recipe = _recipe(learner, student, epochs, lr, seed)
     job = Training(
         str(folder), learner, mode, seed, tuple(student), (tuple(teacher),), recipe, taught_by(world, mode), "all", 0,
         labelled=labels, k=k, views=views, precision=precision,
@@ -100,44 +91,81 @@ def adapt_folder(
     lab.worlds[job.world] = world
     report(f"{len(world.train)} pictures, {len(world.classnames) or 'no'} class names, {mode} with {learner}.")
     learned = lab.learner(job)
-    measured = _measure(learned, lab, world, job)
-    files = {"learned": save_learner(learned, out / "learned.safetensors", recipe)}
-    if world.classnames:
-        files["classifier"] = export_classifier(learned, world.classnames, out / "classifier.safetensors")
-        if onnx:
-            files["onnx"] = export_onnx(classifier_of(learned, world.classnames), out / "classifier.onnx")
+    measured, gain = _measure(learned, lab, world, job)
+    files = _write_files(learned, world, job, out, onnx)
     minutes = (time.perf_counter() - start) / 60
-    text = model_card(folder, world, job, learned, measured, minutes)
+    text = model_card(folder, world, job, learned, measured, gain, minutes)
     files["card"] = write_whole(out / "README.md", lambda part: part.write_text(text, encoding="utf-8"))
     return Adapted(learned, files, measured)
 
 
-def _measure(learned: Learner, lab: Lab, world: World, job: Training) -> dict[str, float]:
-    """Agreement with the teacher on the training pictures; accuracies, where there are labelled test pictures."""
+def _chosen_mode(world: World, folder: str | Path, mode: str | None, labels: float) -> str:
+    """The mode that was asked for, or the one that fits the folder; refused where it cannot be done."""
+    if mode is not None and mode not in MODES:
+        raise ValueError(f"There is no mode {mode!r}: choose one of {', '.join(MODES)}.")
+    if not 0 <= labels <= 1 or (labels and mode not in (None, "kdpl")):
+        raise ValueError(f"labels = {labels}: give the share of labels, 0 to 1, that the mode kdpl may learn from.")
+    mode = mode or ("kdpl" if world.classnames else "kdpl-ca")
+    if mode == "kdpl" and not world.classnames:
+        raise ValueError("KDPL needs class names: give some, or choose the mode kdpl-ca, which takes a dictionary's.")
+    has_labels = bool((world.train.labels >= 0).all())
+    if (mode == "labels" or labels) and not has_labels:
+        raise ValueError(f"The pictures of {folder} have no labels: use a subfolder for each class, or the mode kdpl.")
+    return mode
+
+
+def _recipe(learner: str, student: tuple[str, str | None], epochs: int | None, lr: float | None, seed: int) -> Recipe:
+    """The published recipe, or the one for the shipped models, with what was asked for otherwise."""
+    if learner not in LEARNERS:
+        raise ValueError(f"There is no learner {learner!r}: choose one of {', '.join(LEARNERS)}.")
+    recipe = replace(LEARNERS[learner].recipe, seed=seed)
+    if student[0] in shipped_models():
+        recipe = emoji_recipe(learner, recipe)
+    return replace(recipe, epochs=epochs or recipe.epochs, lr=lr or recipe.lr)
+
+
+def _write_files(learned: Learner, world: World, job: Training, out: Path, onnx: bool) -> dict[str, Path]:
+    """The learned prompts, and where there are class names a classifier for them."""
+    files = {"learned": save_learner(learned, out / "learned.safetensors", job.recipe)}
+    if world.classnames:
+        files["classifier"] = export_classifier(learned, world.classnames, out / "classifier.safetensors")
+        if onnx:
+            files["onnx"] = export_onnx(classifier_of(learned, world.classnames), out / "classifier.onnx")
+    return files
+
+
+Gain = tuple[float, float, float]  # points of accuracy over no prompts: the mean and its 95 % interval
+
+
+def _measure(learned: Learner, lab: Lab, world: World, job: Training) -> tuple[dict[str, float], Gain | None]:
+    """Agreement with the teacher on the training pictures; accuracies and the gain, where there are labelled tests."""
     if not world.classnames:
-        return {}
+        return {}, None
     vlm, names = learned.vlm, world.classnames
-    above = load_vlm(*job.teachers[0], lab.device, job.precision)
-    before = Learner(vlm)
+    zero_shot = Learner(vlm)
+    teacher = load_vlm(*job.teachers[0], lab.device, job.precision)
+    teacher_text = encode_names(teacher, names, world.templates)
 
-    def scored(learner: Learner, split: Split) -> Tensor:
-        inputs, classify = lab.inputs(learner, split.images, split.key), learner.classifier(names)
-        return all_logits(classify, inputs)
+    def logits_of(learner: Learner, split: Split) -> Tensor:
+        return all_logits(learner.classifier(names), lab.inputs(learner, split.images, split.key))
 
-    text = encode_names(above, names, world.templates)
+    def teacher_logits_of(split: Split) -> Tensor:
+        features = lab.cache.features(teacher, split.images, split.key)
+        return logits(features, teacher_text, teacher.scale).to(vlm.device)
 
-    def taught(split: Split) -> Tensor:
-        seen = lab.cache.features(above, split.images, split.key)
-        return logits(seen, text, above.scale).to(vlm.device)
-
-    target = taught(world.train)
-    found = {
-        "agreement with the teacher, before": 100 * top1_agreement(target, scored(before, world.train)),
-        "agreement with the teacher, after": 100 * top1_agreement(target, scored(learned, world.train)),
+    target = teacher_logits_of(world.train)
+    measured = {
+        "agreement with the teacher, before": 100 * top1_agreement(target, logits_of(zero_shot, world.train)),
+        "agreement with the teacher, after": 100 * top1_agreement(target, logits_of(learned, world.train)),
     }
-    if len(world.test) and (world.test.labels >= 0).all():
-        labels = world.test.labels.to(vlm.device)
-        found["test accuracy, zero-shot student"] = 100 * accuracy(scored(before, world.test), labels)
-        found["test accuracy, learned"] = 100 * accuracy(scored(learned, world.test), labels)
-        found["test accuracy, teacher"] = 100 * accuracy(taught(world.test), labels)
-    return found
+    if not len(world.test) or (world.test.labels < 0).any():
+        return measured, None
+    labels = world.test.labels.to(vlm.device)
+    before, after = logits_of(zero_shot, world.test), logits_of(learned, world.test)
+    measured["test accuracy, zero-shot student"] = 100 * accuracy(before, labels)
+    measured["test accuracy, learned"] = 100 * accuracy(after, labels)
+    measured["test accuracy, teacher"] = 100 * accuracy(teacher_logits_of(world.test), labels)
+    if len(labels) < 2:  # one picture has no interval
+        return measured, None
+    hits = [100 * (z.argmax(1) == labels).double().cpu() for z in (before, after)]
+    return measured, paired_bootstrap(*hits)

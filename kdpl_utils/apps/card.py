@@ -10,9 +10,20 @@ from ..worlds.world import World
 
 
 def model_card(
-    folder: str | Path, world: World, job: Training, learned: Learner, measured: dict[str, float], minutes: float
+    folder: str | Path,
+    world: World,
+    job: Training,
+    learned: Learner,
+    measured: dict[str, float],
+    gain: tuple[float, float, float] | None,
+    minutes: float,
 ) -> str:
-    """The model card."""
+    """The model card as Markdown.
+
+    Args:
+        measured: what to list, in per cent.
+        gain: points of accuracy over no prompts, (mean, low, high) of its 95 % interval; None where not measured.
+    """
     some = f"{job.labelled:.0%} of the labels were used" if job.labelled else "no label was used in training"
     labels = "labels were used" if job.mode == "labels" else some
     names = ", ".join(world.classnames[:40]) + (" …" if len(world.classnames) > 40 else "")
@@ -31,10 +42,11 @@ def model_card(
         "",
     ]
     lines += [f"* {what}: {value:.1f} %" for what, value in measured.items()] or ["Nothing: there are no class names."]
-    if "test accuracy, learned" in measured:
-        gain = measured["test accuracy, learned"] - measured["test accuracy, zero-shot student"]
-        verdict = "better" if gain > 0 else "no better" if gain == 0 else "worse"
-        lines += ["", f"On the test pictures the learned prompts are {verdict} than none ({gain:+.1f} points)."]
+    if gain is not None:
+        mean, low, high = gain
+        verdict = "better than" if low > 0 else "worse than" if high < 0 else "not shown to differ from"
+        interval = f"{mean:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+        lines += ["", f"On the test pictures the learned prompts are {verdict} none ({interval})."]
         if test < 200:
             lines += [f"{test} test pictures are few: a difference of some points may be chance."]
     lines += [

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunsFailed as error:
         sys.stderr.write(f"kdpl {args.command}: {error}\n")
         return 1
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
         sys.stderr.write(f"kdpl {args.command}: {error}\n")
         return 2
 
@@ -122,7 +122,12 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _model(text: str) -> tuple[str, str | None]:
-    """``ViT-B-32-quickgelu/openai`` → its two parts; the second may be a file, or missing."""
+    """``ViT-B-32-quickgelu/openai`` → its two parts; the second may be a file, or missing.
+
+    ``local-dir:/folder`` and ``hf-hub:owner/model`` bring their own weights: their slashes separate nothing.
+    """
+    if text.startswith(("local-dir:", "hf-hub:")):
+        return text, None
     name, _, pretrained = text.partition("/")
     return name, pretrained or None
 
@@ -181,6 +186,7 @@ def _add_reproduce(commands) -> None:
 def _reproduce(args: argparse.Namespace) -> int:
     from ..experiments import run, tables
     from ..experiments.plan import plan
+    from ..experiments.slurm import RunsFailed
 
     if args.seeds < 1:
         raise ValueError(f"--seeds is {args.seeds}: give at least 1.")
@@ -194,10 +200,14 @@ def _reproduce(args: argparse.Namespace) -> int:
         )
         for world in args.world
     ]  # fmt: skip
-    run.run(
-        [pair for pairs in plans for pair in pairs], args.out, args.root, args.workers, args.cluster, _say,
-        _slurm_options(args.slurm),
-    )  # fmt: skip
+    failure = None
+    try:
+        run.run(
+            [pair for pairs in plans for pair in pairs], args.out, args.root, args.workers, args.cluster, _say,
+            _slurm_options(args.slurm),
+        )  # fmt: skip
+    except RunsFailed as error:  # what is complete has its table all the same
+        failure = error
     title = "top-1 in per cent, mean ± standard deviation over seeds"
     for world, pairs in zip(args.world, plans):
         _say(f"\n{args.table}, {world}, {title}\n\n{_markdown(tables.table_rows(pairs, args.out))}")
@@ -206,6 +216,8 @@ def _reproduce(args: argparse.Namespace) -> int:
         _say(f"\n{args.table}, average of {len(plans)} data sets, {title}\n\n{rows}")
     for title, rows in tables.paper_rows(args.table):
         _say(f"\n{title} (paper, not run here)\n\n{_markdown(rows)}")
+    if failure:
+        raise failure
     return 0
 
 

@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor, nn
 
-from ..vlm import VLM, check_names, encode_images, encode_names, logits
+from ..vlm import TEMPLATE, VLM, check_names, encode_images, encode_names, logits
 from ..widgets.distributions import teacher_student
 from ..widgets.explorer import Explorer
+from ..worlds.photos import is_picture, open_photo
 from ..worlds.world import Lazy, Split
 
 THUMBNAIL = 160  # pixels: what the picture's panel shows
-SUFFIXES = frozenset(Image.registered_extensions())
 
 
 def inspect_pair(
@@ -26,7 +26,7 @@ def inspect_pair(
     classnames: Sequence[str],
     labels: Sequence[int] | Tensor | None = None,
     student_after: Callable | Sequence[Callable] | None = None,
-    templates: Sequence[str] = ("a photo of a {}.",),
+    templates: Sequence[str] = (TEMPLATE,),
     teacher_scale: float | None = None,
     k: int = 6,
 ) -> Explorer:
@@ -84,18 +84,10 @@ def _scores(
 def folder_images(folder: str | Path) -> Sequence[Image.Image]:
     """The pictures under a folder, sorted by path, each opened when looked at."""
     root = Path(folder).expanduser()
-    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    paths = sorted(path for path in root.rglob("*") if is_picture(path.name))
     if not paths:
         raise ValueError(f"{root} is no folder with images: give one that holds .jpg, .png or .webp files.")
-    return Lazy(len(paths), lambda i: _open(paths[i]))
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}): remove or replace it.") from error
+    return Lazy(len(paths), lambda i: open_photo(paths[i], upright=True))
 
 
 class _Remembered(Sequence):

@@ -27,13 +27,13 @@ from ..shots import coop_few_shot, few_shot, random_subset
 from ..supervision import Task, from_both, from_dictionary, from_labels, from_teacher
 from ..support.disk import write_whole
 from ..train import Recipe, fit
-from ..vlm import VLM, Pixels, drop_text_tower, encode_images, encode_names, logits
+from ..vlm import TEMPLATE, VLM, Pixels, drop_text_tower, encode_images, encode_names, logits
 from ..worlds.load import load_world
 from ..worlds.world import Split, World, of_classes, random_crops
 from .cache import FeatureCache, some
 from .training import K_MAX, K_UNKNOWN, Evaluation, Training
 
-KEPT_BYTES = 2**28  # of preprocessed pictures kept in memory, for the learners that look at them again and again
+KEPT_BYTES = 2**28  # of all preprocessed pictures kept in memory, for learners that look at them again and again
 
 # Where the emoji world departs from the published recipes: fewer and larger steps for two CPU cores, and the learning
 # rate that was best for labels on base pictures left out of the shots (benchmarks/learners.py --choose prints them).
@@ -66,6 +66,7 @@ class Lab:
         self.vlms: dict[tuple, VLM] = {}
         self.worlds: dict[str, World] = {}
         self.pixels: dict[tuple, Pixels] = {}
+        self.kept_bytes = 0  # what all of ``pixels`` may come to hold
 
     def world(self, name: str) -> World:
         if name not in self.worlds:
@@ -122,7 +123,7 @@ class Lab:
             return from_labels(every, names)
         agnostic = job.mode == "kdpl-ca"
         words = list(world.dictionary) if agnostic else names
-        templates = ("a photo of a {}.",) if agnostic else world.templates  # as published
+        templates = (TEMPLATE,) if agnostic else world.templates  # as published
         seen = [self._teacher_logits(job, vlm, pair, words, templates, images, key) for pair in job.teachers]
         target = seen[0] if len(seen) == 1 else mix_teachers(seen)
         if agnostic:
@@ -198,10 +199,16 @@ class Lab:
         vlm = learner.vlm
         if not learner.tokens():
             return self.cache.features(vlm, images, key)
-        size = len(images) * Pixels(vlm, images)[:1].nbytes
-        if not key or size > KEPT_BYTES:
+        if not key:
             return Pixels(vlm, images)
-        return self.pixels.setdefault((*vlm.identity, key), Pixels(vlm, images, keep=True))
+        place = (*vlm.identity, key)
+        if place not in self.pixels:
+            size = len(images) * Pixels(vlm, images)[:1].nbytes
+            if self.kept_bytes + size > KEPT_BYTES:
+                return Pixels(vlm, images)
+            self.kept_bytes += size
+            self.pixels[place] = Pixels(vlm, images, keep=True)
+        return self.pixels[place]
 
 
 def _drawn(world: World, classes: range, job: Training) -> Split:

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import torch
 
+from ..support.disk import write_whole
 from .lab import Lab
 from .plan import is_complete
-from .slurm import on_cluster
+from .slurm import RunsFailed, Unit, on_cluster
 from .training import Evaluation, Training
 
 
@@ -37,6 +39,9 @@ def run(
             ``out`` must lie on a disk that all of them see.
         report: gets a line for each training that is complete.
         options: what each job asks the cluster for, see ``on_cluster``.
+
+    Raises:
+        RunsFailed: at the end, if some runs failed; the others are complete.
     """
     out, units = Path(out), {}
     for job, evaluation in pairs:
@@ -48,7 +53,7 @@ def run(
         return
     start = time.perf_counter()
     if cluster is None:
-        results = _side_by_side(todo, out, root, workers)
+        results = _on_this_machine(todo, out, root, workers, report)
     else:
         results = on_cluster(todo, out, root, workers or len(todo), cluster, options or {}, report)
     for done, name in enumerate(results, start=1):
@@ -56,39 +61,79 @@ def run(
         report(f"{done} of {len(todo)}: {name}; about {left / 60:.0f} min left")
 
 
-def _side_by_side(todo: list, out: Path, root, workers: int | None) -> Iterator[str]:
-    """The names of runs as they become complete."""
+def _on_this_machine(
+    todo: Sequence[Unit], out: Path, root: str | Path | None, workers: int | None, report: Callable[[str], None]
+) -> Iterator[str]:
+    """The names of runs as they become complete; those that failed are told at the end."""
     gpus = torch.cuda.device_count()
     workers = min(len(todo), workers or gpus or min(4, max(1, (os.cpu_count() or 1) // 2)))
-    if workers == 1:
-        lab = Lab(out, root)
+    attempts = _one_by_one(todo, out, root) if workers == 1 else _side_by_side(todo, out, root, workers, gpus)
+    failed: dict[str, Exception] = {}
+    for name, error in attempts:
+        if error is None:
+            yield name
+            continue
+        failed[name] = error
+        trace = "".join(traceback.format_exception(error))
+        file = write_whole(out / "failed" / f"{name}.txt", lambda part, trace=trace: part.write_text(trace, "utf-8"))
+        report(f"{name} failed: {type(error).__name__}: {error} ({file})")
+    if not failed:
+        return
+    first_error = next(iter(failed.values()))
+    if len(failed) == len(todo) and len({str(error) for error in failed.values()}) == 1:
+        raise first_error  # nothing could be done for one reason: it is what the user has to read
+    some = ", ".join(list(failed)[:3]) + (" …" if len(failed) > 3 else "")
+    raise RunsFailed(
+        f"{len(failed)} of {len(todo)} runs failed ({some}; the first: {first_error}): what went wrong is in "
+        f"{out / 'failed'}; the same command tries them again."
+    )
+
+
+Attempt = tuple[str, Exception | None]  # a run's name, and why it failed
+
+
+def _one_by_one(todo: Sequence[Unit], out: Path, root: str | Path | None) -> Iterator[Attempt]:
+    lab = Lab(out, root)
+    for job, evaluations in todo:
+        name = job.folder(out).name
+        try:
+            _unit(job, evaluations, lab)
+        except Exception as error:
+            yield name, error
+        else:
+            yield name, None
+
+
+def _side_by_side(
+    todo: Sequence[Unit], out: Path, root: str | Path | None, workers: int, gpus: int
+) -> Iterator[Attempt]:
+    context = multiprocessing.get_context("spawn")
+    places = context.Queue()
+    for i in range(workers):
+        device = f"cuda:{i % gpus}" if gpus else None
+        places.put((device, max(1, (os.cpu_count() or 1) // workers)))
+    with ProcessPoolExecutor(workers, context, _init_worker, (places, out, root)) as pool:
+        names = {}
         for job, evaluations in todo:
-            yield _unit(job, evaluations, lab)
-    else:
-        context = multiprocessing.get_context("spawn")
-        places = context.Queue()
-        for i in range(workers):
-            places.put((f"cuda:{i % gpus}" if gpus else None, max(1, (os.cpu_count() or 1) // workers)))
-        with ProcessPoolExecutor(workers, context, _take_place, (places, out, root)) as pool:
-            for future in as_completed([pool.submit(_here, job, evaluations) for job, evaluations in todo]):
-                yield future.result()
+            names[pool.submit(_run_in_worker, job, evaluations)] = job.folder(out).name
+        for future in as_completed(names):
+            yield names[future], future.exception()
 
 
-def _unit(job: Training, evaluations: Sequence[Evaluation], lab: Lab) -> str:
+def _unit(job: Training, evaluations: Sequence[Evaluation], lab: Lab) -> None:
     for evaluation in evaluations:
         lab.score(job, evaluation)
-    return job.folder(lab.out).name
 
 
 _lab: Lab | None = None  # of a worker process: its models and worlds serve all its runs
 
 
-def _take_place(places, out: Path, root) -> None:
+def _init_worker(places, out: Path, root) -> None:
     global _lab
     device, threads = places.get()
     torch.set_num_threads(threads)  # more threads than cores make all of them slower
     _lab = Lab(out, root, device)
 
 
-def _here(job: Training, evaluations: Sequence[Evaluation]) -> str:
-    return _unit(job, evaluations, _lab)
+def _run_in_worker(job: Training, evaluations: Sequence[Evaluation]) -> None:
+    _unit(job, evaluations, _lab)

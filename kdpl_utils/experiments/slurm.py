@@ -22,7 +22,7 @@ NEVER = ("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadCons
 
 
 class RunsFailed(Exception):
-    """Some jobs ended without their scores; says where their output is."""
+    """Some runs ended without their scores; says where their output is."""
 
 
 def on_cluster(
@@ -55,7 +55,7 @@ def on_cluster(
         executor = _executor(out, workers, cluster, options, report)
         try:
             with executor.batch():  # one array job, so that Slurm itself sees to it that only so many run at once
-                jobs = [executor.submit(_elsewhere, job, evaluations, out, root) for job, evaluations in new]
+                jobs = [executor.submit(_run_in_job, job, evaluations, out, root) for job, evaluations in new]
         except optional("submitit", "cluster").core.utils.FailedJobError as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"Slurm took no job ({reason}): ask for something else with --slurm.") from error
@@ -86,7 +86,7 @@ def _executor(out: Path, workers: int, cluster: str, options: Mapping[str, objec
     return executor
 
 
-def _elsewhere(job: Training, evaluations: Sequence[Evaluation], out: Path, root) -> None:
+def _run_in_job(job: Training, evaluations: Sequence[Evaluation], out: Path, root) -> None:
     lab = Lab(out, root)
     for evaluation in evaluations:
         lab.score(job, evaluation)

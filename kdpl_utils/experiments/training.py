@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,11 @@ K_UNKNOWN = 100  # … and where nobody knows how many there are
 def _short_digest(*values) -> str:
     """Ten digits, short enough for the name of a folder; the order of dictionaries does not count."""
     return digest(json.dumps(values, sort_keys=True))[:10]
+
+
+def _file_name(world: str) -> str:
+    """The name of a world, which may be a path of any system, as one part of a path on every system."""
+    return re.sub(r"[^\w.]+", "-", world).strip("-.")[-80:] or "world"
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,8 @@ class Training:
         """Where its prompts and scores lie; files of weights count by what is in them, not by where they are."""
         student, *teachers = ((name, weights_identity(name, file)) for name, file in (self.student, *self.teachers))
         run_digest = _short_digest({**asdict(self), "student": student, "teachers": teachers})
-        name = f"{self.learner}-{self.mode}-{self.classes}-{self.shots}shots-seed{self.seed}-{run_digest}"
-        return out / self.world.strip("/").replace("/", "-") / name
+        run_name = f"{self.learner}-{self.mode}-{self.classes}-{self.shots}shots-seed{self.seed}-{run_digest}"
+        return out / _file_name(self.world) / run_name
 
 
 def taught_by(world: World, mode: str) -> str:
@@ -85,7 +91,7 @@ class Evaluation:
     data: str = ""
 
     def file(self, job: Training, out: Path) -> Path:
-        return job.folder(out) / f"{self.kind}-{self.world.strip('/').replace('/', '-')}-{self.data}.json"
+        return job.folder(out) / f"{self.kind}-{_file_name(self.world)}-{self.data}.json"
 
 
 def judged_by(world: World, kind: str) -> str:

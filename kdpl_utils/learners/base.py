@@ -13,11 +13,12 @@ from ..prompts import word_vectors
 from ..towers.image import encode_image
 from ..towers.text import text_tower
 from ..train import Recipe
-from ..vlm import VLM, Pixels, check_names, encode_texts, logits, unit
+from ..vlm import TEMPLATE, VLM, Pixels, check_names, encode_texts, logits, unit
 
 
 class Learner(nn.Module):
-    """Images (N, 3, H, W), or their features, and C class names → logits (N, C). This one is zero-shot CLIP itself.
+    """Images (N, 3, H, W), or their features, and C class names → logits (N, C). This one is zero-shot
+    CLIP itself with ``vlm.TEMPLATE``: the baseline of every table.
 
     A method overrides ``text`` or ``tokens`` or both, or ``classifier`` where the two depend on each other; and
     ``loss`` if it adds a term of its own. So ``cross_entropy``, ``symmetric_kl`` and ``select_classes`` apply to all:
@@ -39,7 +40,7 @@ class Learner(nn.Module):
         self.frozen_text = FrozenTexts(vlm)
 
     def text(self, classnames: Sequence[str]) -> Tensor:
-        """(C, D) unit text features; by default of "a photo of a name.", each name encoded once."""
+        """(C, D) unit text features; by default of "a photo of a name." (``vlm.TEMPLATE``), each name encoded once."""
         return self.frozen_text(classnames)
 
     def image(self, images: Tensor) -> Tensor:
@@ -102,7 +103,7 @@ class FrozenTexts:
         templates: sentences with ``{}``; their features are averaged as they come, then made unit.
     """
 
-    def __init__(self, vlm: VLM, templates: Sequence[str] = ("a photo of a {}.",)):
+    def __init__(self, vlm: VLM, templates: Sequence[str] = (TEMPLATE,)):
         self.vlm, self.templates, self.known = vlm, templates, {}
 
     def __call__(self, classnames: Sequence[str]) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..train import Recipe
-from ..vlm import VLM, unit
+from ..vlm import TEMPLATE, VLM, unit
 from .base import FrozenTexts, Learner, prompted_features, seeded
 from .vpt import visual_tokens
 
@@ -37,7 +37,7 @@ class PromptKD(Learner):
         teacher: VLM,
         n_ctx: int = 4,
         depth: int | None = None,
-        template: str = "a photo of a {}.",
+        template: str = TEMPLATE,
         seed: int = 0,
     ):
         super().__init__(vlm, n_ctx=n_ctx, depth=depth, template=template, seed=seed)

@@ -71,14 +71,15 @@ def simplex(names: Sequence[str] = ("cat", "dog", "car"), teacher=(2.0, 1.0), st
         values = {name: loss(t, s) for name, loss in losses.items()}
         moves = {name: (s - 2 * torch.autograd.grad(v, s)[0]).softmax(-1)[0].detach() for name, v in values.items()}
         bits = {name: v.item() / math.log(2) for name, v in values.items()}
-        many, spread = t.expand(len(points), 3), points.log()
-        forward, reverse = kl_bits(many, spread), kl_bits(spread, many)
-        land = {"forward": forward, "reverse": reverse, "symmetric": (forward + reverse) / 2}[shades]
+        teacher_rows, grid_logits = t.expand(len(points), 3), points.log()
+        forward = kl_bits(teacher_rows, grid_logits)
+        reverse = kl_bits(grid_logits, teacher_rows)
+        kl_on_grid = {"forward": forward, "reverse": reverse, "symmetric": (forward + reverse) / 2}[shades]
         p, q = t.softmax(-1)[0], s.detach().softmax(-1)[0]
-        figure = plots.simplex(
-            names, p, q, bits, moves, land, points, f"Where each KL pulls the student (T = {temperature:g})"
-        )
-        return figure, "In bits: " + ", ".join(f"{name} {value:.2f}" for name, value in bits.items()) + "."
+        title = f"Where each KL pulls the student (T = {temperature:g})"
+        figure = plots.simplex(names, p, q, bits, moves, kl_on_grid, points, title, shades)
+        values = ", ".join(f"{name} {value:.2f}" for name, value in bits.items())
+        return figure, f"In bits: {values}. The darker, the higher the {shades} KL."
 
     def logit(value, role, name):
         return W.FloatSlider(value, min=-4, max=4, step=0.25, description=f"{role}, {name}")

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..support.disk import digest
+from ..vlm import TEMPLATE
 from . import drawings
 from .dictionaries import unique_names
 from .world import Lazy, Split, World, base_novel
@@ -75,7 +76,7 @@ def emoji_world(group: str) -> World:
         train=_emoji_split(group, "train", ADAPTATION_STYLES, drawn, TRAIN_VIEWS),
         test=_emoji_split(group, "test", ADAPTATION_STYLES, drawn, test_views),
         shifts={style: _emoji_split(group, "shift", (style,), drawn, shift_views) for style in SHIFT_STYLES},
-        templates=("a photo of a {}.",),
+        templates=(TEMPLATE,),
         base=base,
         novel=novel,
         dictionary=unique_names([c["name"] for c in concepts] + [k for c in concepts for k in c["keywords"]]),

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..support.disk import digest
+from ..vlm import TEMPLATE, check_names
 from .datasets import DATASETS, data_folder, is_there, read_dataset
 from .dictionaries import load_dictionary
 from .folders import Names, read_folder
@@ -27,7 +28,7 @@ def folder_world(
     classnames: Names | None = None,
     *,
     labelled: bool | None = None,
-    templates: Sequence[str] = ("a photo of a {}.",),
+    templates: Sequence[str] = (TEMPLATE,),
     dictionary: str | Path | Iterable[str] = "imagenet21k",
     root: str | Path | None = None,
 ) -> World:
@@ -48,8 +49,6 @@ def folder_world(
     Raises:
         FileNotFoundError, ValueError: no such folder, no picture in it, or names that do not fit.
     """
-    from ..vlm import check_names
-
     folder = Path(path).expanduser().resolve()
     files = _in_shards(path, classnames, labelled) if is_shards(path) else read_folder(folder, classnames, labelled)
     classes = tuple(check_names(files.classnames)) if files.classnames else ()

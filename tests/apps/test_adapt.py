@@ -3,14 +3,17 @@
 import json
 import shutil
 import tarfile
+from dataclasses import replace
 
 import pytest
 import torch
 
 import kdpl_utils as kd
 from kdpl_utils.apps.adapt import adapt_folder
+from kdpl_utils.apps.card import model_card
 from kdpl_utils.apps.cli import main
 from kdpl_utils.experiments import lab
+from kdpl_utils.experiments.training import Training
 from kdpl_utils.learners.classifier import load_classifier, model_of
 from kdpl_utils.learners.saving import load_learner
 from kdpl_utils.vlm import Pixels
@@ -193,3 +196,22 @@ def test_predict_wants_a_classifier(pictures, tmp_path, capsys):
 def test_worlds_are_listed(capsys):
     assert main(["worlds"]) == 0
     assert set(capsys.readouterr().out.split()) == set(kd.world_names())
+
+
+@pytest.mark.parametrize("wrong", [{"mode": "kdlp"}, {"learner": "coup"}])
+def test_an_unknown_mode_or_learner_is_refused(wrong, pictures, words, tmp_path):
+    (name,) = wrong.values()
+    with pytest.raises(ValueError, match=f"There is no (mode|learner) '{name}'"):
+        adapt_folder(pictures, tmp_path, ["balloon", "trophy"], dictionary=words, **wrong, **MODELS)
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdict"),
+    [((3.0, 1.0, 5.0), "better than"), ((-3.0, -5.0, -1.0), "worse than"), ((3.0, -1.0, 7.0), "not shown to differ")],
+)
+def test_the_card_claims_no_more_than_the_interval(gain, verdict, world):
+    student = kd.load_vlm("emoji-student-vit", device="cpu")
+    job = Training("emoji", "coop", "kdpl", 1, *MODELS.values(), kd.Recipe())
+    job = replace(job, teachers=(MODELS["teacher"],))
+    card = model_card("folder", world, job, kd.CoOp(student), {"test accuracy, learned": 50.0}, gain, 1.0)
+    assert f"are {verdict}" in card and f"{gain[1]:+.1f} to {gain[2]:+.1f}" in card

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import kdpl_utils as kd
-from kdpl_utils.apps.inspect import evaluating, inspect_pair
+from kdpl_utils.apps.inspect import evaluating, folder_images, inspect_pair
 from kdpl_utils.evaluate import kl_bits
 
 NAMES = ["tennis", "joker", "trophy", "ribbon", "bowling"]
@@ -131,7 +131,7 @@ def test_refuses_in_one_sentence(pair, pictures, change, words):
 
 def test_an_unreadable_file_is_named(pair, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match="broken.png cannot be read as an image"):
+    with pytest.raises(ValueError, match="broken.png cannot be read as a picture"):
         inspect_pair(*pair, tmp_path, NAMES)
 
 
@@ -141,3 +141,10 @@ def test_pictures_of_any_mode_and_size(pair):
     for rank in (1, 2, 3):
         explorer.controls["picture"].value = rank
         assert explorer.png
+
+
+def test_phone_photos_are_turned_as_their_camera_noted(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # hold the camera upright
+    Image.new("RGB", (40, 20)).save(tmp_path / "phone.jpg", exif=exif)
+    assert folder_images(tmp_path)[0].size == (20, 40)

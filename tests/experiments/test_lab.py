@@ -13,7 +13,7 @@ from kdpl_utils.experiments import lab as lab_module
 from kdpl_utils.experiments.lab import Lab, ViewOf
 from kdpl_utils.experiments.plan import plan
 from kdpl_utils.experiments.training import Evaluation, Training, judged_by, taught_by
-from kdpl_utils.learners import CoOp
+from kdpl_utils.learners import VPT, CoOp
 from kdpl_utils.support.shipped import data_file
 from kdpl_utils.train import Recipe
 
@@ -161,3 +161,14 @@ def test_an_evaluation_has_a_file_of_its_own(tmp_path):
     files = {Evaluation(kind, world, data).file(job, tmp_path)
              for kind in ("halves", "test") for world in ("emoji", "emoji/objects") for data in ("a", "b")}  # fmt: skip
     assert len(files) == 8 and {file.parent for file in files} == {job.folder(tmp_path)}
+
+
+def test_kept_pictures_are_bounded_together(lab, monkeypatch):
+    """Two lists that fit one by one but not together: the second is not kept."""
+    learner = VPT(lab.student(plan("base-to-novel", WORLD, ["vpt"], ["labels"], [1])[1][0]))
+    parts = [lab.world(WORLD).train.subset(range(start, start + 4)) for start in (0, 4)]
+    one = lab.inputs(learner, parts[0].images, "")[:].nbytes
+    monkeypatch.setattr(lab_module, "KEPT_BYTES", lab.kept_bytes + 1.5 * one)
+    first, second = (lab.inputs(learner, part.images, part.key) for part in parts)
+    assert first.kept is not None and second.kept is None
+    assert lab.inputs(learner, parts[0].images, parts[0].key) is first

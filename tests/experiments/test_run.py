@@ -171,3 +171,32 @@ def test_wrong_commands_are_one_sentence(tmp_path, capsys):
     assert "There is no world 'nowhere'" in error and len(error.splitlines()) == 1 and not list(tmp_path.iterdir())
     assert main(command(tmp_path, "--world", "emoji", "--table", "cross-dataset")) == 2
     assert "needs targets" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "world", [r"C:\pictures\cats", "C:/pictures/cats", "/home/me/cats?", "train-{000..146}.tar", ".."]
+)
+def test_a_world_named_by_a_path_stays_in_the_folder(world, tmp_path):
+    ((_, _), (job, evaluation)) = plan("base-to-novel", WORLD, ["coop"], ["kdpl"], [1], **SMALL)
+    file = replace(evaluation, world=world).file(replace(job, world=world), tmp_path)
+    assert file.is_relative_to(tmp_path) and len(file.relative_to(tmp_path).parts) == 3
+    assert not set(r'\:*?"<>|{}') & set(str(file.relative_to(tmp_path)))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_failed_run_leaves_the_others_and_their_table(workers, tmp_path, capsys):
+    options = ["--mode", "labels", "--learner", "coop", "vpt", "--seeds", "1", "--workers", workers]
+    # VPT needs a vision transformer, which this student is not.
+    assert main(command(tmp_path, *options, "--student", "emoji-student-rn")) == 1
+    printed = capsys.readouterr()
+    assert "| CoOp | labels | 2 | 1 |" in printed.out and "| VPT |" not in printed.out
+    assert "1 of 3 runs failed (vpt-labels" in printed.err and "vision transformer" in printed.err
+    (trace,) = (tmp_path / "failed").glob("vpt-*.txt")
+    assert "Traceback" in trace.read_text()
+
+
+def test_all_runs_failing_for_one_reason_are_that_sentence(tmp_path, capsys):
+    options = ["--mode", "labels", "--learner", "coop", "--student", "no-such-model", "--workers", "1"]
+    assert main(command(tmp_path, *options)) == 2
+    error = capsys.readouterr().err
+    assert "There is no model 'no-such-model'" in error and len(error.splitlines()) == 1
