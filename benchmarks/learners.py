@@ -26,7 +26,6 @@ from kdpl_utils.experiments.training import MODES, Training
 from kdpl_utils.learners import LEARNERS
 from kdpl_utils.protocol import all_logits
 from kdpl_utils.shots import few_shot
-from kdpl_utils.worlds.world import of_classes
 
 RATES = (0.003, 0.0125, 0.05, 0.2)
 
@@ -35,10 +34,10 @@ RATES = (0.003, 0.0125, 0.05, 0.2)
 def left_out(lab: Lab, job: Training) -> float:
     """Top-1, per cent, among the base names on base training pictures that are not among the shots."""
     world, learner = lab.world(job.world), lab.learner(job)
-    train = of_classes(world.train, world.base)
+    train = world.train.of_classes(world.base)
     shots = set(few_shot(train.labels, job.shots, job.seed).tolist())
     rest = train.subset([i for i in range(len(train)) if i not in shots])
-    inputs = lab.inputs(learner, rest.images, rest.key)
+    inputs = lab.inputs(learner, rest)
     classify = learner.classifier([world.classnames[i] for i in world.base])
     z = all_logits(classify, inputs)
     return 100 * accuracy(z, rest.labels.to(z.device))

@@ -72,11 +72,11 @@ class PromptTexts:
         """How many vectors stand before the name, the name's tokens, and those that end the sentence."""
         if name in self._words:
             return self._words[name]
-        vlm, word = self.vlm, name.replace("_", " ")
+        vlm = self.vlm
         if self.position == "end":  # the name with its full stop, as in "a photo of a {}.": "OK!." has one token "!."
-            first, named, stop = self.n_ctx, token_ids(vlm, self.template.format(word)), []
+            first, named, stop = self.n_ctx, token_ids(vlm, self.template.format(name)), []
         else:
-            first, named, stop = self.n_ctx // 2, token_ids(vlm, word), token_ids(vlm, ".")
+            first, named, stop = self.n_ctx // 2, token_ids(vlm, name), token_ids(vlm, ".")
             first = first if self.position == "middle" else 0
         length = len(named) + len(stop) + self.n_ctx + 2
         if length > vlm.tokenizer.context_length:

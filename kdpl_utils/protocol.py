@@ -15,7 +15,7 @@ from torch import Tensor
 from .evaluate import accuracy, expected_calibration_error, harmonic_mean, paired_bootstrap
 from .prompts import PromptLearner
 from .shots import few_shot
-from .supervision import Task
+from .supervision import Supervision
 from .support.prefetch import ahead
 from .support.shipped import data_root
 from .train import History, Recipe, fit
@@ -93,20 +93,22 @@ def classifier_scores(
     Args:
         classifier: names → (images → logits), as ``Learner.classifier``; each half's names are encoded once.
     """
-    classify = [classifier([world.classnames[i] for i in half]) for half in (world.base, world.novel)]
+    halves = (world.base, world.novel)
+    classify_half = [classifier([world.classnames[c] for c in half]) for half in halves]
 
-    def of(pair, half: int) -> Tensor:
-        return all_logits(classify[half], pair[0])
+    def logits_of(pair: tuple[Tensor | Pixels, Tensor], half: int) -> tuple[Tensor, Tensor]:
+        inputs, labels = pair
+        return all_logits(classify_half[half], inputs), labels
 
-    in_domain = [(of(pair, half), pair[1]) for half, pair in enumerate((tests.base, tests.novel))]
+    in_domain = [logits_of(tests.base, 0), logits_of(tests.novel, 1)]
     base, novel = (100 * accuracy(z, labels) for z, labels in in_domain)
-    ece = [expected_calibration_error(z.softmax(dim=-1), labels) for z, labels in in_domain]
-    shifted = [
-        [100 * accuracy(of(pair, half), pair[1]) for half, pair in enumerate(pairs)] for pairs in tests.shifts.values()
-    ]
-    row = (base, novel, harmonic_mean(base, novel), *(mean(column) for column in zip(*shifted, strict=True)))
-    row += (float("nan"),) * (5 - len(row))  # a world without shifts has nothing to say there
-    return dict(zip(COLUMNS, (*row, 100 * mean(ece)), strict=True))
+    calibration = [expected_calibration_error(z.softmax(dim=-1), labels) for z, labels in in_domain]
+    shifted = [float("nan"), float("nan")]  # a world without shifts has nothing to say there
+    if tests.shifts:
+        for half in (0, 1):
+            shifted[half] = mean(100 * accuracy(*logits_of(pairs[half], half)) for pairs in tests.shifts.values())
+    row = (base, novel, harmonic_mean(base, novel), *shifted, 100 * mean(calibration))
+    return dict(zip(COLUMNS, row, strict=True))
 
 
 @torch.no_grad()
@@ -149,10 +151,17 @@ def learn(
         labels: (N,) of the training pictures, used here to draw the same number from each class, as the paper does.
         on_epoch: what to measure after each epoch, kept in ``history.metrics``.
     """
-    prompt, chosen = PromptLearner(student), few_shot(labels, shots, seed)
+    prompt = PromptLearner(student)
+    shot_rows = few_shot(labels, shots, seed)
     watch = None if on_epoch is None else lambda epoch: on_epoch(prompt)
     history = fit(
-        prompt, lambda b: loss(prompt, chosen[b]), len(chosen), replace(recipe, seed=seed), watch, progress=False
+        prompt,
+        lambda rows: loss(prompt, rows),
+        len(shot_rows),
+        replace(recipe, seed=seed),
+        watch,
+        progress=False,
+        fetch=lambda batch: shot_rows[batch],
     )
     return prompt, history
 
@@ -160,7 +169,7 @@ def learn(
 def adapt(
     learner: Learner,
     images: Tensor | Pixels,
-    task: Task,
+    supervision: Supervision,
     labels: Tensor,
     seed: int,
     recipe: Recipe | None = None,
@@ -173,17 +182,38 @@ def adapt(
         labels: (N,) used here to draw the same number from each class, as the paper does.
         recipe: by default the learner's own, the published one.
     """
-    chosen = few_shot(labels, shots, seed)
+    shot_rows = few_shot(labels, shots, seed)
     recipe = replace(recipe or learner.recipe, seed=seed)
+    return train_learner(learner, images, supervision, len(shot_rows), recipe, lambda batch: shot_rows[batch])
+
+
+def train_learner(
+    learner: Learner,
+    images: Tensor | Pixels,
+    supervision: Supervision,
+    n_images: int,
+    recipe: Recipe,
+    rows_of: Callable[[Tensor], Tensor] = lambda batch: batch,
+    progress: bool = False,
+) -> History:
+    """Train any learner under any supervision: every run of the suite ends here.
+
+    Args:
+        images: ``Pixels``, or unit features (rows, D) for learners that leave the image tower alone.
+        n_images: how many training pictures make an epoch.
+        rows_of: batch indices (B,) of these pictures → rows (B,) of ``images`` and of the supervision; by default
+            the same. A picture may have several rows, one for each of its crops.
+    """
 
     def fetch(batch: Tensor) -> tuple[Tensor, Tensor]:
-        return chosen[batch], images[chosen[batch]]
+        rows = rows_of(batch)
+        return rows, images[rows]
 
     def loss(fetched: tuple[Tensor, Tensor]) -> Tensor:
         rows, pictures = fetched
-        return learner.loss(pictures, *task(rows))
+        return learner.loss(pictures, *supervision(rows))
 
-    return fit(learner, loss, len(chosen), recipe, progress=False, fetch=fetch)
+    return fit(learner, loss, n_images, recipe, progress=progress, fetch=fetch)
 
 
 def claim(what: str, before: Sequence[float] | float, after: Sequence[float]) -> str:

@@ -8,42 +8,50 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .distill import select_classes, symmetric_kl
+from .vlm import ClassNames, check_names
 
 # What supervises: batch indices (B,) → the class names of the step, and logits (B, C) → the loss.
-Task = Callable[[Tensor], tuple[Sequence[str], Callable[[Tensor], Tensor]]]
+Supervision = Callable[[Tensor], tuple[ClassNames, Callable[[Tensor], Tensor]]]
 
 
-def from_labels(labels: Tensor, classnames: Sequence[str]) -> Task:
+def from_labels(labels: Tensor, classnames: Sequence[str]) -> Supervision:
     """Supervised: the cross-entropy of the labels (N,)."""
-    return lambda batch: (classnames, lambda z: F.cross_entropy(z, labels[batch]))
+    names = check_names(classnames)
+    return lambda batch: (names, lambda z: F.cross_entropy(z, labels[batch]))
 
 
-def from_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Task:
+def from_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
     """KDPL: the teacher's logits (N, C) for the same names, no labels (section 3.2)."""
-    return lambda batch: (classnames, lambda z: symmetric_kl(teacher_logits[batch], z))
+    names = check_names(classnames)
+    return lambda batch: (names, lambda z: symmetric_kl(teacher_logits[batch], z))
 
 
-def from_dictionary(teacher_logits: Tensor, dictionary: Sequence[str], k: int) -> Task:
+def from_dictionary(teacher_logits: Tensor, dictionary: Sequence[str], k: int) -> Supervision:
     """Class-agnostic KDPL: of the teacher's logits (N, dictionary), the k names most probable in the batch."""
+    words = check_names(dictionary)
 
-    def task(batch: Tensor) -> tuple[list[str], Callable[[Tensor], Tensor]]:
+    def supervise(batch: Tensor) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
         target = teacher_logits[batch]
         chosen = select_classes(target, k)
-        return [dictionary[i] for i in chosen.tolist()], lambda z: symmetric_kl(target[:, chosen], z)
+        chosen_names = ClassNames(words[i] for i in chosen.tolist())  # of checked names: need no check again
+        return chosen_names, lambda z: symmetric_kl(target[:, chosen], z)
 
-    return task
+    return supervise
 
 
-def from_both(labels: Tensor, known: Tensor, teacher_logits: Tensor, classnames: Sequence[str]) -> Task:
+def from_both(labels: Tensor, known: Tensor, teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
     """KDPL on all pictures plus the cross-entropy of those whose label is known, ``known`` (N,) of booleans."""
+    names = check_names(classnames)
 
-    def task(batch: Tensor) -> tuple[Sequence[str], Callable[[Tensor], Tensor]]:
-        has = known[batch].to(labels.device)
+    def supervise(batch: Tensor) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
+        has_label = known[batch].to(labels.device)
 
         def loss(z: Tensor) -> Tensor:
             distilled = symmetric_kl(teacher_logits[batch], z)
-            return distilled + F.cross_entropy(z[has], labels[batch][has]) if has.any() else distilled
+            if not has_label.any():
+                return distilled
+            return distilled + F.cross_entropy(z[has_label], labels[batch][has_label])
 
-        return classnames, loss
+        return names, loss
 
-    return task
+    return supervise

@@ -93,19 +93,19 @@ def _step(optimizer: torch.optim.SGD, params: list[Tensor], value: Tensor, step:
 @torch.enable_grad()  # also when called where gradients are off, as in the middle of an evaluation
 def fit(
     learner: nn.Module,
-    loss: Callable[[LongTensor], Tensor],
+    loss: Callable[[object], Tensor],
     n_images: int,
     recipe: Recipe = Recipe(),
     on_epoch: Callable[[int], Mapping[str, float]] | None = None,
     progress: bool = True,
-    fetch: Callable[[LongTensor], object] | None = None,
+    fetch: Callable[[LongTensor], object] = lambda batch: batch,
 ) -> History:
     """SGD on the parameters of ``learner`` that require a gradient, over shuffled batches of ``range(n_images)``.
 
-    ``loss`` maps batch indices (B,) to a scalar; ``on_epoch`` maps the epoch just finished to metrics. With ``fetch``
-    it gets ``fetch(indices)`` instead, made one batch ahead in another thread: pictures to be decoded, say. An
-    incomplete last batch is dropped. With ``recipe.average`` the parameters end at their average over the epochs.
-    Modes are left alone: the BatchNorm of a frozen ResNet has to stay in eval.
+    ``loss`` maps what ``fetch`` made of the batch indices (B,) to a scalar; by default it gets the indices themselves.
+    ``fetch`` runs one batch ahead in another thread: it may decode pictures, say. ``on_epoch`` maps the epoch just
+    finished to metrics. An incomplete last batch is dropped. With ``recipe.average`` the parameters end at their
+    average over the epochs. Modes are left alone: the BatchNorm of a frozen ResNet has to stay in eval.
     """
     params = [p for p in learner.parameters() if p.requires_grad]
     if not params:
@@ -123,8 +123,8 @@ def fit(
             lr = optimizer.param_groups[0]["lr"] = learning_rate(recipe, epoch)
             order = torch.randperm(n_images, generator=shuffle)  # on the CPU, where it can index tensors of any device
             batches = order.split(recipe.batch_size)[:steps]
-            for batch in ahead(fetch, batches) if fetch else batches:
-                history.loss.append(_step(optimizer, params, loss(batch), len(history.loss)))
+            for fetched in ahead(fetch, batches):
+                history.loss.append(_step(optimizer, params, loss(fetched), len(history.loss)))
                 history.lr.append(lr)
                 bar.set_postfix(epoch=epoch + 1, loss=f"{history.loss[-1]:.3f}", refresh=False)
                 bar.update()

@@ -121,7 +121,8 @@ def unit(x: Tensor) -> Tensor:
 def encode_names(vlm: VLM, classnames: Sequence[str], templates: Sequence[str] = (TEMPLATE,)) -> Tensor:
     """(C, D) unit text features, without gradient: the mean over templates of unit features, made unit again."""
     names = check_names(classnames)
-    return unit(sum(unit(encode_texts(vlm, [t.format(n.replace("_", " ")) for n in names])) for t in templates))
+    features = [unit(encode_texts(vlm, [template.format(name) for name in names])) for template in templates]
+    return unit(sum(features))
 
 
 @torch.no_grad()
@@ -171,8 +172,18 @@ def check_lengths(vlm: VLM, texts: Sequence[str]) -> None:
             )
 
 
-def check_names(classnames: Sequence[str]) -> list[str]:
-    """The class names as a list; refused when empty, double, or not strings."""
+class ClassNames(list[str]):
+    """Class names that ``check_names`` has cleaned and checked; it lets them pass as they are."""
+
+
+def check_names(classnames: Sequence[str]) -> ClassNames:
+    """The class names as a list, underscores as spaces; done once, where names come in.
+
+    Raises:
+        ValueError: the list is empty, or holds a name twice, or something that is not a name.
+    """
+    if isinstance(classnames, ClassNames):
+        return classnames
     if isinstance(classnames, str):
         raise ValueError(f"classnames is one string, {classnames!r}: give a list of names.")
     names = list(classnames)
@@ -180,6 +191,7 @@ def check_names(classnames: Sequence[str]) -> list[str]:
         raise ValueError("The list of class names is empty: give at least one name.")
     if bad := [n for n in names if not isinstance(n, str) or not n.strip()]:
         raise ValueError(f"{bad[0]!r} is not a class name: every name must be a non-empty string.")
+    names = ClassNames(name.replace("_", " ") for name in names)
     if len(set(names)) < len(names):
         double = next(n for n in names if names.count(n) > 1)
         raise ValueError(f"The class name {double!r} occurs twice: no classifier can tell the two apart; rename one.")

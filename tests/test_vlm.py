@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+import kdpl_utils as kd
 from kdpl_utils.loading import load_vlm, shipped_models
 from kdpl_utils.vlm import VLM, check_names, encode_images, encode_names, logits
 
@@ -200,3 +201,23 @@ def test_a_name_longer_than_the_context(student):
 def test_no_images(student):
     with pytest.raises(ValueError, match="no images"):
         encode_images(student, [])
+
+
+def test_names_are_cleaned_and_checked_once():
+    names = check_names(("hot_dog", "sushi"))
+    assert names == ["hot dog", "sushi"] and check_names(names) is names
+    with pytest.raises(ValueError, match="'hot dog' occurs twice"):
+        check_names(["hot_dog", "hot dog"])
+
+
+def test_a_training_step_checks_no_name_again():
+    """The supervision checks the names once; the learner gets them checked in every step."""
+    supervisions = (
+        kd.from_labels(torch.zeros(4, dtype=torch.long), ["hot_dog", "sushi"]),
+        kd.from_teacher(torch.randn(4, 2), ["hot_dog", "sushi"]),
+        kd.from_dictionary(torch.randn(4, 3), ["hot_dog", "sushi", "ramen"], 2),
+        kd.from_both(torch.zeros(4, dtype=torch.long), torch.ones(4).bool(), torch.randn(4, 2), ["hot_dog", "sushi"]),
+    )
+    for supervision in supervisions:
+        names, _ = supervision(torch.arange(4))
+        assert check_names(names) is names and "hot_dog" not in names

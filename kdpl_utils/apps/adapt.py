@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..evaluate import accuracy, paired_bootstrap, top1_agreement
-from ..experiments.lab import Lab, emoji_recipe
+from ..experiments.lab import Lab
 from ..experiments.training import MODES, Training, taught_by
 from ..learners import LEARNERS, Learner
 from ..learners.classifier import classifier_of, export_classifier, export_onnx
@@ -20,6 +20,7 @@ from ..protocol import all_logits
 from ..support.disk import write_whole
 from ..train import Recipe
 from ..vlm import encode_names, logits
+from ..worlds.emoji import EMOJI_RECIPES
 from ..worlds.photo_worlds import folder_world
 from ..worlds.world import Split, World
 from .card import model_card
@@ -118,10 +119,10 @@ def _recipe(learner: str, student: tuple[str, str | None], epochs: int | None, l
     """The published recipe, or the one for the shipped models, with what was asked for otherwise."""
     if learner not in LEARNERS:
         raise ValueError(f"There is no learner {learner!r}: choose one of {', '.join(LEARNERS)}.")
-    recipe = replace(LEARNERS[learner].recipe, seed=seed)
+    recipe = LEARNERS[learner].recipe
     if student[0] in shipped_models():
-        recipe = emoji_recipe(learner, recipe)
-    return replace(recipe, epochs=epochs or recipe.epochs, lr=lr or recipe.lr)
+        recipe = replace(recipe, **EMOJI_RECIPES[learner])
+    return replace(recipe, epochs=epochs or recipe.epochs, lr=lr or recipe.lr, seed=seed)
 
 
 def _write_files(learned: Learner, world: World, job: Training, out: Path, onnx: bool) -> dict[str, Path]:
@@ -147,10 +148,10 @@ def _measure(learned: Learner, lab: Lab, world: World, job: Training) -> tuple[d
     teacher_text = encode_names(teacher, names, world.templates)
 
     def logits_of(learner: Learner, split: Split) -> Tensor:
-        return all_logits(learner.classifier(names), lab.inputs(learner, split.images, split.key))
+        return all_logits(learner.classifier(names), lab.inputs(learner, split))
 
     def teacher_logits_of(split: Split) -> Tensor:
-        features = lab.cache.features(teacher, split.images, split.key)
+        features = lab.cache.features(teacher, split)
         return logits(features, teacher_text, teacher.scale).to(vlm.device)
 
     target = teacher_logits_of(world.train)

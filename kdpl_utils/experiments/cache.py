@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..support.disk import digest, write_whole
 from ..vlm import VLM, encode_images
-from ..worlds.world import Lazy
+from ..worlds.world import Lazy, Split
 
 PART = 4096  # rows in one file: minutes of a large teacher, so little is lost when it is killed
 
@@ -32,14 +32,14 @@ class FeatureCache:
     def __init__(self, folder: str | Path | None):
         self.folder = None if folder is None else Path(folder)
 
-    def features(self, vlm: VLM, images: Sequence, key: str) -> Tensor:
-        """``encode_images(vlm, images)``, from the disk where it is there.
+    def features(self, vlm: VLM, pictures: Split) -> Tensor:
+        """``encode_images(vlm, pictures.images)``, from the disk where it is there; not kept without a key."""
+        key = (*vlm.identity, pictures.key) if pictures.key else None
 
-        Args:
-            key: tells this list of pictures, in this order and these views, from every other one; empty: do not keep.
-        """
-        of_model = (*vlm.identity, key) if key else None
-        return self.tensor(of_model, len(images), lambda rows: encode_images(vlm, some(images, rows))).to(vlm.device)
+        def encode_rows(rows: range) -> Tensor:
+            return encode_images(vlm, lazy_rows(pictures.images, rows))
+
+        return self.tensor(key, len(pictures), encode_rows).to(vlm.device)
 
     def tensor(self, key: tuple[str, ...] | None, n: int, make: Callable[[range], Tensor]) -> Tensor:
         """(n, …) on the CPU: what ``make`` gives for rows 0…n-1, a part at a time; each part is made once for ``key``.
@@ -75,7 +75,7 @@ class FeatureCache:
         return folder / f"{path.stem}.lock"
 
 
-def some(images: Sequence, rows: range) -> Sequence:
+def lazy_rows(images: Sequence, rows: range) -> Sequence:
     """These rows, each opened when it is looked at."""
     return images if len(rows) == len(images) else Lazy(len(rows), lambda i: images[rows[i]])
 

@@ -7,10 +7,10 @@ that is not whole, so whoever asks again goes on where it was stopped.
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 
@@ -22,37 +22,17 @@ from ..evaluate import accuracy, expected_calibration_error
 from ..learners import LEARNERS, Learner
 from ..learners.saving import load_learner, save_learner
 from ..loading import load_vlm, weights_identity
-from ..protocol import all_logits, classifier_scores, tests_of
+from ..protocol import all_logits, classifier_scores, tests_of, train_learner
 from ..shots import coop_few_shot, few_shot, random_subset
-from ..supervision import Task, from_both, from_dictionary, from_labels, from_teacher
-from ..support.disk import write_whole
-from ..train import Recipe, fit
+from ..supervision import Supervision, from_both, from_dictionary, from_labels, from_teacher
+from ..support.disk import digest, write_whole
 from ..vlm import TEMPLATE, VLM, Pixels, drop_text_tower, encode_images, encode_names, logits
 from ..worlds.load import load_world
-from ..worlds.world import Split, World, of_classes, random_crops
-from .cache import FeatureCache, some
+from ..worlds.world import Split, World
+from .cache import FeatureCache, lazy_rows
 from .training import K_MAX, K_UNKNOWN, Evaluation, Training
 
 KEPT_BYTES = 2**28  # of all preprocessed pictures kept in memory, for learners that look at them again and again
-
-# Where the emoji world departs from the published recipes: fewer and larger steps for two CPU cores, and the learning
-# rate that was best for labels on base pictures left out of the shots (benchmarks/learners.py --choose prints them).
-EMOJI_RECIPES = {
-    "coop": {"epochs": 10, "lr": 0.05},
-    "cocoop": {"epochs": 8, "batch_size": 8, "lr": 0.2},
-    "vpt": {"epochs": 5, "batch_size": 8, "lr": 0.0125},
-    "maple": {"epochs": 5, "batch_size": 8, "lr": 0.05},
-    "promptsrc": {"epochs": 20, "batch_size": 16, "lr": 0.003},
-}
-
-
-def emoji_recipe(learner: str, published: Recipe) -> Recipe:
-    """The recipe for the models that come with the suite."""
-    return replace(published, **EMOJI_RECIPES[learner])
-
-
-def is_emoji(world: World) -> bool:
-    return world.name.startswith("emoji")
 
 
 class Lab:
@@ -91,79 +71,74 @@ class Lab:
     def _train(self, job: Training, vlm: VLM, folder: Path) -> None:
         world = self.world(job.world)
         classes = world.base if job.classes == "base" else range(len(world.classnames))
-        shots = _drawn(world, classes, job)
-        views, n = max(1, job.views), len(shots)
-        images = random_crops(shots.images, views, job.seed) if job.views else shots.images
-        key = f"{shots.key}/{views} views/seed {job.seed}" if shots.key and job.views else shots.key
+        drawn = _drawn(world, classes, job)
+        views = drawn.crops(job.views, job.seed)
         learner = LEARNERS[job.learner](vlm, **job.settings, seed=job.seed)
-        inputs = self.inputs(learner, images, key)
-        task = self._task(job, vlm, world, classes, images, key, shots.labels)
-        view = ViewOf(n, views)
-
-        def fetch(batch: Tensor) -> tuple[Tensor, Tensor]:
-            rows = view(batch)
-            return rows, inputs[rows]
-
-        def loss(fetched: tuple[Tensor, Tensor]) -> Tensor:
-            rows, pictures = fetched
-            return learner.loss(pictures, *task(rows))
-
-        history = fit(learner, loss, n, job.recipe, progress=self.progress, fetch=fetch)
+        supervision = self._supervision(job, vlm, world, classes, views, len(drawn))
+        next_view = NextView(len(drawn), max(1, job.views))
+        history = train_learner(
+            learner, self.inputs(learner, views), supervision, len(drawn), job.recipe, next_view, self.progress
+        )
         save_learner(learner, folder / "learned.safetensors", job.recipe)
-        told = {**asdict(job), "seconds": history.seconds, "loss": history.loss[-1], "learned": learner.n_learned()}
-        _write_json(folder / "training.json", told)
+        record = {**asdict(job), "seconds": history.seconds, "loss": history.loss[-1], "learned": learner.n_learned()}
+        _write_json(folder / "training.json", record)
 
-    def _task(
-        self, job: Training, vlm: VLM, world: World, classes: range, images: Sequence, key: str, labels: Tensor
-    ) -> Task:
-        """What supervises; ``labels`` (n,) of the pictures, of which ``images`` (V·n) are views, one after another."""
+    def _supervision(
+        self, job: Training, vlm: VLM, world: World, classes: range, views: Split, n_drawn: int
+    ) -> Supervision:
+        """What supervises; ``views`` are V·n pictures, all first views of the ``n_drawn`` before all second ones."""
         names = [world.classnames[c] for c in classes]
-        every = labels.repeat(max(1, job.views)).to(vlm.device)
+        view_labels = views.labels.to(vlm.device)
         if job.mode == "labels":
-            return from_labels(every, names)
+            return from_labels(view_labels, names)
         agnostic = job.mode == "kdpl-ca"
-        words = list(world.dictionary) if agnostic else names
+        candidate_names = list(world.dictionary) if agnostic else names
         templates = (TEMPLATE,) if agnostic else world.templates  # as published
-        seen = [self._teacher_logits(job, vlm, pair, words, templates, images, key) for pair in job.teachers]
-        target = seen[0] if len(seen) == 1 else mix_teachers(seen)
+        logits_per_teacher = [
+            self._teacher_logits(job, vlm, teacher, candidate_names, templates, views) for teacher in job.teachers
+        ]
+        several = len(logits_per_teacher) > 1
+        target = mix_teachers(logits_per_teacher) if several else logits_per_teacher[0]
         if agnostic:
-            k = min(job.k or min(len(names) or K_UNKNOWN, K_MAX), len(words))
-            return from_dictionary(target, words, k)
+            k = min(job.k or min(len(names) or K_UNKNOWN, K_MAX), len(candidate_names))
+            return from_dictionary(target, candidate_names, k)
         if job.labelled:
-            return from_both(every, _known(labels, job).repeat(max(1, job.views)), target, names)
+            known = _known(n_drawn, job).repeat(max(1, job.views))
+            return from_both(view_labels, known, target, names)
         return from_teacher(target, names)
 
     def _teacher_logits(
         self,
         job: Training,
         vlm: VLM,
-        pair: tuple[str, str | None],
-        words: Sequence[str],
+        teacher: tuple[str, str | None],
+        names: Sequence[str],
         templates: Sequence[str],
-        images: Sequence,
-        key: str,
+        pictures: Split,
     ) -> Tensor:
-        """(V·n, words) logits; the teacher is in memory only while it encodes what is not on disk yet."""
-        found: list[VLM] = []
+        """(pictures, names) logits; the teacher is in memory only while it encodes what is not on disk yet."""
+        identity = (teacher[0], weights_identity(*teacher), job.precision)
 
-        def teacher() -> VLM:
-            found[:] = found or [load_vlm(*pair, self.device, job.precision)]
-            return found[0]
+        @functools.cache
+        def load_teacher() -> VLM:
+            return load_vlm(*teacher, self.device, job.precision)
 
-        def kept(what: str, n: int, make: Callable[[range], Tensor]) -> Tensor:
-            identity = (pair[0], weights_identity(*pair), job.precision)
-            return self.cache.tensor((*identity, what) if what else None, n, make).to(vlm.device)
+        def cached(key: str, n: int, make: Callable[[range], Tensor]) -> Tensor:
+            return self.cache.tensor((*identity, key) if key else None, n, make).to(vlm.device)
 
-        def text_features(rows: range) -> Tensor:
-            return encode_names(teacher(), [words[i] for i in rows], templates)
+        def encode_rows_of_names(rows: range) -> Tensor:
+            return encode_names(load_teacher(), [names[i] for i in rows], templates)
 
-        spelt = hashlib.sha256(repr((list(words), list(templates))).encode()).hexdigest()
-        text = kept(f"names {spelt}", len(words), text_features)
-        for loaded in found:
-            drop_text_tower(loaded)
-        seen = kept(key, len(images), lambda rows: encode_images(teacher(), some(images, rows)))
-        own = kept("scale", 1, lambda _: teacher().scale[None])
-        return logits(seen, text, vlm.scale if job.scale == "student" else own[0])
+        def encode_rows_of_pictures(rows: range) -> Tensor:
+            return encode_images(load_teacher(), lazy_rows(pictures.images, rows))
+
+        names_digest = digest(list(names), list(templates))
+        text_features = cached(f"names {names_digest}", len(names), encode_rows_of_names)
+        if load_teacher.cache_info().currsize:  # it had to be loaded; a gigabyte of it has done its work
+            drop_text_tower(load_teacher())
+        image_features = cached(pictures.key, len(pictures), encode_rows_of_pictures)
+        own_scale = cached("scale", 1, lambda _: load_teacher().scale[None])[0]
+        return logits(image_features, text_features, vlm.scale if job.scale == "student" else own_scale)
 
     def score(self, job: Training, evaluation: Evaluation) -> dict[str, float]:
         """The scores of a training by one evaluation; from its file where they are there."""
@@ -175,7 +150,7 @@ class Lab:
     def _score(self, learner: Learner, evaluation: Evaluation) -> dict[str, float]:
         world = self.world(evaluation.world)
         if evaluation.kind == "halves":
-            tests = tests_of(world, learner.vlm.device, lambda split: self.inputs(learner, split.images, split.key))
+            tests = tests_of(world, learner.vlm.device, lambda split: self.inputs(learner, split))
             return classifier_scores(tests, world, learner.classifier)
         top1, ece = self._top1(learner, world.classnames, world.test)
         if evaluation.kind == "test":
@@ -191,23 +166,23 @@ class Lab:
         present = split.labels.unique().tolist()
         labels = torch.tensor([present.index(y) for y in split.labels.tolist()], device=learner.vlm.device)
         classify = learner.classifier([classnames[c] for c in present])
-        z = all_logits(classify, self.inputs(learner, split.images, split.key))
+        z = all_logits(classify, self.inputs(learner, split))
         return 100 * accuracy(z, labels), 100 * expected_calibration_error(z.softmax(-1), labels)
 
-    def inputs(self, learner: Learner, images: Sequence, key: str) -> Tensor | Pixels:
+    def inputs(self, learner: Learner, pictures: Split) -> Tensor | Pixels:
         """Features that are cached, or for a learner that changes the image tower the pictures themselves."""
         vlm = learner.vlm
         if not learner.tokens():
-            return self.cache.features(vlm, images, key)
-        if not key:
-            return Pixels(vlm, images)
-        place = (*vlm.identity, key)
-        if place not in self.pixels:
-            size = len(images) * Pixels(vlm, images)[:1].nbytes
-            if self.kept_bytes + size > KEPT_BYTES:
-                return Pixels(vlm, images)
-            self.kept_bytes += size
-            self.pixels[place] = Pixels(vlm, images, keep=True)
+            return self.cache.features(vlm, pictures)
+        place = (*vlm.identity, pictures.key)
+        if place in self.pixels:
+            return self.pixels[place]
+        passing = Pixels(vlm, pictures.images)
+        size = len(pictures) * passing[:1].nbytes
+        if not pictures.key or self.kept_bytes + size > KEPT_BYTES:
+            return passing
+        self.kept_bytes += size
+        self.pixels[place] = Pixels(vlm, pictures.images, keep=True)
         return self.pixels[place]
 
 
@@ -216,24 +191,24 @@ def _drawn(world: World, classes: range, job: Training) -> Split:
 
     Of photographs the very ones that the published code draws from the same lists, before classes are left out.
     """
-    if job.shots and not is_emoji(world):
+    if job.shots and world.shots_as_published:
         chosen, _ = coop_few_shot(world.train.labels, world.val.labels, job.shots, job.seed)
-        return of_classes(world.train.subset(chosen), classes)
+        return world.train.subset(chosen).of_classes(classes)
     if job.shots:
-        train = of_classes(world.train, classes)
+        train = world.train.of_classes(classes)
         return train.subset(few_shot(train.labels, job.shots, job.seed))
     everything = (world.train.labels < 0).any() or len(classes) == len(world.classnames)
-    return world.train if everything else of_classes(world.train, classes)
+    return world.train if everything else world.train.of_classes(classes)
 
 
-def _known(labels: Tensor, job: Training) -> Tensor:
+def _known(n: int, job: Training) -> Tensor:
     """(n,) of booleans: whose labels a training with ``labelled`` may see, drawn by its seed from all of them."""
-    known = torch.zeros(len(labels), dtype=torch.bool)
-    known[random_subset(len(labels), round(job.labelled * len(labels)), job.seed)] = True
+    known = torch.zeros(n, dtype=torch.bool)
+    known[random_subset(n, round(job.labelled * n), job.seed)] = True
     return known
 
 
-class ViewOf:
+class NextView:
     """Which of a picture's V pre-drawn views comes next: picture n's k-th visit takes view k mod V, row v·N + n."""
 
     def __init__(self, n: int, views: int):

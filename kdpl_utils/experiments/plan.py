@@ -10,12 +10,10 @@ from ..learners import LEARNERS, promptsrc
 from ..train import Recipe
 from ..worlds.load import load_world, world_names
 from ..worlds.world import World
-from .lab import emoji_recipe, is_emoji
 from .training import MODES, Evaluation, Training, judged_by, taught_by
 
 TABLES = ("base-to-novel", "domain", "cross-dataset", "few-shot")
 KINDS = {"base-to-novel": "halves", "domain": "domains", "few-shot": "test", "cross-dataset": "transfer"}
-VIEWS = 8  # crops of each photograph, drawn once so that every model sees them once
 
 # What the paper transfers ImageNet's prompts to.
 TARGETS = ("caltech101", "oxford_pets", "stanford_cars", "flowers102", "food101", "fgvc_aircraft", "sun397", "dtd",
@@ -78,31 +76,35 @@ def _targets(world: str) -> Sequence[str]:
 def _training(
     home: World, world: str, classes: str, learner: str, mode: str, seed: int, shots: int, transfers: bool, **options
 ) -> Training:
-    emoji, zero_shot = is_emoji(home), learner == "zero-shot"
-    recipe = Recipe() if zero_shot else LEARNERS[learner].recipe
-    settings = {}
-    if learner == "promptsrc" and transfers and not emoji:
-        recipe, settings = promptsrc.CROSS_DATASET["recipe"], promptsrc.CROSS_DATASET["settings"]
-    if emoji and not zero_shot:
-        recipe = emoji_recipe(learner, recipe)
+    zero_shot = learner == "zero-shot"
+    recipe, settings = (Recipe(), {}) if zero_shot else _recipe_and_settings(home, learner, transfers)
     of_recipe = {key: options.pop(key) for key in ("epochs", "batch_size", "lr") if options.get(key) is not None}
     if not zero_shot:
         recipe = replace(recipe, **of_recipe, seed=seed)
-    made = {
-        "student": tuple(home.student if not emoji else home.students[-1]),  # a ViT: all five learners need one
+    fields = {
+        "student": tuple(home.transformer or home.student),
         "teachers": (tuple(home.teacher),),
-        "views": 0 if emoji else VIEWS,
+        "views": home.views,
         "settings": settings,
         "data": taught_by(home, mode),
         **{key: value for key, value in options.items() if value is not None},
     }
     if mode != "kdpl":
-        made["labelled"] = 0.0
+        fields["labelled"] = 0.0
     if mode != "kdpl-ca":
-        made["k"] = 0
+        fields["k"] = 0
     if zero_shot:  # depends on nothing that is learned
-        made.update(teachers=(), views=0, settings={}, data="", scale="student")
-    return Training(world, learner, mode, seed, recipe=recipe, classes=classes, shots=shots, **made)
+        fields.update(teachers=(), views=0, settings={}, data="", scale="student")
+    return Training(world, learner, mode, seed, recipe=recipe, classes=classes, shots=shots, **fields)
+
+
+def _recipe_and_settings(home: World, learner: str, transfers: bool) -> tuple[Recipe, dict[str, object]]:
+    """The published recipe of a learner, or what a world says instead; with the settings that go with it."""
+    if learner in home.recipes:
+        return replace(LEARNERS[learner].recipe, **home.recipes[learner]), {}
+    if learner == "promptsrc" and transfers:
+        return promptsrc.CROSS_DATASET["recipe"], promptsrc.CROSS_DATASET["settings"]
+    return LEARNERS[learner].recipe, {}
 
 
 def is_complete(job: Training, evaluation: Evaluation, out: Path) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..prompts import word_vectors
+from ..protocol import all_logits
 from ..towers.image import encode_image
 from ..towers.text import text_tower
 from ..train import Recipe
@@ -76,7 +77,7 @@ class Learner(nn.Module):
 
     def predict(self, images: Sequence, classnames: Sequence[str], k: int = 5) -> list[list[tuple[str, float]]]:
         """The k most probable names of each PIL picture, with their probabilities, most probable first."""
-        return predict(self.vlm, self.classifier(classnames), images, check_names(classnames), k)
+        return predict(self.vlm, self.classifier(classnames), images, list(classnames), k)
 
     def n_learned(self) -> int:
         """How many numbers are learned."""
@@ -88,12 +89,12 @@ def predict(
     vlm: VLM, classify: Callable[[Tensor], Tensor], images: Sequence, classnames: Sequence[str], k: int
 ) -> list[list[tuple[str, float]]]:
     """The k most probable names of each PIL picture, with probabilities; ``classify``: preprocessed → logits (N, C)."""
-    pixels, found = Pixels(vlm, images), []
-    for start in range(0, len(images), 64):
-        top = classify(pixels[start : start + 64]).softmax(-1).topk(min(k, len(classnames)))
-        for indices, values in zip(top.indices.tolist(), top.values.tolist()):
-            found.append([(classnames[c], p) for c, p in zip(indices, values)])
-    return found
+    if len(images) == 0:
+        return []
+    probabilities = all_logits(classify, Pixels(vlm, images)).softmax(-1)
+    top = probabilities.topk(min(k, len(classnames)))
+    rows = zip(top.indices.tolist(), top.values.tolist())
+    return [[(classnames[c], p) for c, p in zip(indices, values)] for indices, values in rows]
 
 
 class FrozenTexts:
@@ -112,7 +113,7 @@ class FrozenTexts:
         for start in range(0, len(new), 256):
             part = new[start : start + 256]
             # All sentences of all names at once: names behind the same words share those.
-            texts = [t.format(n.replace("_", " ")) for t in self.templates for n in part]
+            texts = [t.format(n) for t in self.templates for n in part]
             mean = encode_texts(self.vlm, texts).unflatten(0, (len(self.templates), len(part))).mean(0)
             self.known.update(zip(part, unit(mean)))
         return torch.stack([self.known[name] for name in names])

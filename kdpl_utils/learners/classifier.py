@@ -34,7 +34,9 @@ class Classifier(nn.Module):
 
     def __init__(self, vlm: VLM, text: Tensor, classnames: Sequence[str], tokens: Sequence[Tensor] = ()):
         super().__init__()
-        self.vlm, self.classnames = vlm, check_names(classnames)
+        check_names(classnames)
+        self.vlm = vlm
+        self.classnames = list(classnames)  # as the caller spells them
         self.register_buffer("text", text.detach().clone())
         self.tokens = nn.ParameterList(nn.Parameter(t.detach().clone(), requires_grad=False) for t in tokens)
 

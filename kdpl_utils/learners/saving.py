@@ -62,7 +62,13 @@ def saved_recipe(path: str | Path) -> Recipe:
 
 
 def _model_header(vlm: VLM) -> dict[str, str]:
-    return {"model": vlm.name, "pretrained": vlm.pretrained or "", **_sizes(vlm), "kdpl_utils": __version__}
+    return {
+        "model": vlm.name,
+        "pretrained": vlm.pretrained or "",
+        "weights": vlm.weights,
+        **_sizes(vlm),
+        "kdpl_utils": __version__,
+    }
 
 
 def _sizes(vlm: VLM) -> dict[str, str]:
@@ -71,12 +77,20 @@ def _sizes(vlm: VLM) -> dict[str, str]:
 
 
 def _check_model(header: Mapping[str, str], vlm: VLM, path: str | Path) -> None:
-    there, here = (header["model"], header["pretrained"]), (vlm.name, vlm.pretrained or "")
-    if there != here or any(header[key] != size for key, size in _sizes(vlm).items()):
-        name = " ".join(filter(None, there))
+    saved_model = (header["model"], header["pretrained"])
+    given_model = (vlm.name, vlm.pretrained or "")
+    saved_name = " ".join(filter(None, saved_model))
+    if saved_model != given_model or any(header[key] != size for key, size in _sizes(vlm).items()):
         raise ValueError(
-            f"{path} was learned with {name} and this model is {' '.join(filter(None, here))}: prompts belong to the "
-            f"model they were learned with; load {name} with load_vlm."
+            f"{path} was learned with {saved_name} and this model is {' '.join(filter(None, given_model))}: prompts "
+            f"belong to the model they were learned with; load {saved_name} with load_vlm."
+        )
+    # Files of weights may share a name. A model made by hand, and a file of an earlier version, do not say.
+    saved_weights = header.get("weights", "")
+    if saved_weights and vlm.weights and saved_weights != vlm.weights:
+        raise ValueError(
+            f"{path} was learned with other weights than these, which are also called {saved_name}: prompts belong to "
+            "the weights they were learned with; load those."
         )
 
 

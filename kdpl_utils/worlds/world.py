@@ -104,7 +104,10 @@ class World:
         base, novel: the two halves of the classes (``base_novel``).
         dictionary: thousands of names for class-agnostic learning, none twice.
         students, teachers: (name, pretrained) pairs, teachers by size; ``student`` and ``teacher`` are the defaults.
-        recipe: where training differs from the published recipe, as arguments of ``Recipe``.
+        recipes: for a learner's name the arguments of ``Recipe`` that differ here from its published recipe.
+        views: random crops of each training picture in the paper's comparisons; 0 takes the pictures as they are.
+        shots_as_published: whether few shots are the very pictures that the published code draws (``coop_few_shot``).
+        transformer: the student of comparisons in which all learners take part: it must be a vision transformer.
         val: pictures for choosing settings, of the same kind and in neither of the others; may be empty.  Published
             runs draw min(shots, 4) of a class.
     """
@@ -122,8 +125,16 @@ class World:
     teachers: tuple[tuple[str, str | None], ...]
     student: tuple[str, str | None]
     teacher: tuple[str, str | None]
-    recipe: dict[str, float] = field(default_factory=dict)
+    recipes: dict[str, dict[str, float]] = field(default_factory=dict)
+    views: int = 8
+    shots_as_published: bool = True
+    transformer: tuple[str, str | None] | None = None
     val: Split = field(default_factory=_no_pictures)
+
+    @property
+    def recipe(self) -> dict[str, float]:
+        """CoOp's of ``recipes``: what the lessons train with, as arguments of ``Recipe``."""
+        return self.recipes.get("coop", {})
 
 
 def base_novel(n_classes: int) -> tuple[range, range]:

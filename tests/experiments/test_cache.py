@@ -21,6 +21,10 @@ def student():
     return kd.load_vlm("emoji-student-vit", device="cpu")
 
 
+def split(images, key):
+    return kd.Split(images, torch.zeros(len(images), dtype=torch.long), key=key)
+
+
 PICTURES = [Image.new("RGB", (64, 64), colour) for colour in ("red", "green", "blue")]
 
 
@@ -34,34 +38,34 @@ def encoded(monkeypatch):
 
 
 def test_each_picture_is_seen_once(student, encoded, tmp_path):
-    first = FeatureCache(tmp_path).features(student, PICTURES, "three")
-    again = FeatureCache(tmp_path).features(student, PICTURES, "three")
+    first = FeatureCache(tmp_path).features(student, split(PICTURES, "three"))
+    again = FeatureCache(tmp_path).features(student, split(PICTURES, "three"))
     assert torch.equal(first, again) and torch.equal(first, kd.encode_images(student, PICTURES)) and encoded == [3]
 
 
 def test_what_differs_is_encoded_again(student, encoded, tmp_path):
     cache = FeatureCache(tmp_path)
-    cache.features(student, PICTURES, "a")
-    cache.features(student, PICTURES, "b")
-    cache.features(student, PICTURES[:2], "a")
+    cache.features(student, split(PICTURES, "a"))
+    cache.features(student, split(PICTURES, "b"))
+    cache.features(student, split(PICTURES[:2], "a"))
     tuned = kd.VLM(student.model, student.preprocess, student.tokenizer, student.name, "tuned.pt")
-    cache.features(tuned, PICTURES, "a")
+    cache.features(tuned, split(PICTURES, "a"))
     assert encoded == [3, 3, 2, 3]
 
 
 @pytest.mark.parametrize("folder, key", [(None, "a"), ("here", "")])
 def test_without_folder_or_key_nothing_is_kept(student, encoded, tmp_path, folder, key):
     cache = FeatureCache(folder and tmp_path / folder)
-    cache.features(student, PICTURES, key)
-    cache.features(student, PICTURES, key)
+    cache.features(student, split(PICTURES, key))
+    cache.features(student, split(PICTURES, key))
     assert encoded == [3, 3] and not list(tmp_path.iterdir())
 
 
 def test_a_file_that_was_cut_short_is_made_again(student, encoded, tmp_path):
-    first = FeatureCache(tmp_path).features(student, PICTURES, "a")
+    first = FeatureCache(tmp_path).features(student, split(PICTURES, "a"))
     (file,) = tmp_path.glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:50])
-    assert torch.equal(FeatureCache(tmp_path).features(student, PICTURES, "a"), first) and encoded == [3, 3]
+    assert torch.equal(FeatureCache(tmp_path).features(student, split(PICTURES, "a")), first) and encoded == [3, 3]
 
 
 def test_a_failure_leaves_no_file(student, tmp_path, monkeypatch):
@@ -71,17 +75,17 @@ def test_a_failure_leaves_no_file(student, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "save_file", fail)
     with pytest.raises(OSError, match="disk full"):
-        FeatureCache(tmp_path).features(student, PICTURES, "a")
+        FeatureCache(tmp_path).features(student, split(PICTURES, "a"))
     assert [path.name for path in tmp_path.iterdir()] == ["locks"]
 
 
 def test_weights_changed_by_hand_are_another_model(student, encoded, tmp_path):
     model = copy.deepcopy(student.model)
     for _ in range(2):
-        FeatureCache(tmp_path).features(kd.VLM(model, *student_parts(student)), PICTURES, "a")
+        FeatureCache(tmp_path).features(kd.VLM(model, *student_parts(student)), split(PICTURES, "a"))
     with torch.no_grad():
         model.visual.proj[0, 0] += 1
-    FeatureCache(tmp_path).features(kd.VLM(model, *student_parts(student)), PICTURES, "a")
+    FeatureCache(tmp_path).features(kd.VLM(model, *student_parts(student)), split(PICTURES, "a"))
     assert encoded == [3, 3]
 
 
@@ -152,5 +156,5 @@ def test_who_comes_second_waits_for_what_the_first_is_at(tmp_path):
 def test_another_precision_is_another_model(student, encoded, tmp_path):
     half = kd.load_vlm("emoji-student-vit", device="cpu", precision="bf16")
     assert half.identity[:2] == student.identity[:2]
-    features = [FeatureCache(tmp_path).features(vlm, PICTURES, "a") for vlm in (student, half)]
+    features = [FeatureCache(tmp_path).features(vlm, split(PICTURES, "a")) for vlm in (student, half)]
     assert encoded == [3, 3] and not torch.equal(*features)

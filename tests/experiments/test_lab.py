@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import kdpl_utils as kd
 from kdpl_utils.experiments import lab as lab_module
-from kdpl_utils.experiments.lab import Lab, ViewOf
+from kdpl_utils.experiments.lab import Lab, NextView
 from kdpl_utils.experiments.plan import plan
 from kdpl_utils.experiments.training import Evaluation, Training, judged_by, taught_by
 from kdpl_utils.learners import VPT, CoOp
@@ -30,9 +30,8 @@ def target_of(lab, job):
     """The names and the loss of the run's first four pictures, for a student that answers zero."""
     world = lab.world(job.world)
     train = kd.of_classes(world.train, world.base)
-    names, loss = lab._task(job, lab.student(job), world, world.base, train.images, train.key, train.labels)(
-        torch.arange(4)
-    )
+    supervision = lab._supervision(job, lab.student(job), world, world.base, train, len(train))
+    names, loss = supervision(torch.arange(4))
     return names, loss(torch.zeros(4, len(names))).item()
 
 
@@ -78,7 +77,7 @@ def test_several_teachers_are_averaged(lab):
 
 
 def test_views_go_round():
-    view = ViewOf(3, 2)
+    view = NextView(3, 2)
     rows = [view(torch.tensor([0, 2])).tolist(), view(torch.tensor([0, 1])).tolist(), view(torch.tensor([0])).tolist()]
     assert rows == [[0, 2], [3, 1], [0]]
 
@@ -90,7 +89,7 @@ def test_some_labels_are_learned_from_as_well(lab):
     assert every - none == pytest.approx(torch.tensor(len(names)).log().item(), abs=1e-5)  # of a uniform student
     seen = half - none
     assert seen == pytest.approx(0) or seen == pytest.approx(every - none, abs=1e-5)  # a mean over the known ones
-    known, others = (lab_module._known(torch.zeros(40), replace(job, labelled=0.25, seed=seed)) for seed in (1, 2))
+    known, others = (lab_module._known(40, replace(job, labelled=0.25, seed=seed)) for seed in (1, 2))
     assert known.sum() == others.sum() == 10 and not torch.equal(known, others)
 
 
@@ -167,8 +166,8 @@ def test_kept_pictures_are_bounded_together(lab, monkeypatch):
     """Two lists that fit one by one but not together: the second is not kept."""
     learner = VPT(lab.student(plan("base-to-novel", WORLD, ["vpt"], ["labels"], [1])[1][0]))
     parts = [lab.world(WORLD).train.subset(range(start, start + 4)) for start in (0, 4)]
-    one = lab.inputs(learner, parts[0].images, "")[:].nbytes
+    one = lab.inputs(learner, replace(parts[0], key=""))[:].nbytes
     monkeypatch.setattr(lab_module, "KEPT_BYTES", lab.kept_bytes + 1.5 * one)
-    first, second = (lab.inputs(learner, part.images, part.key) for part in parts)
+    first, second = (lab.inputs(learner, part) for part in parts)
     assert first.kept is not None and second.kept is None
-    assert lab.inputs(learner, parts[0].images, parts[0].key) is first
+    assert lab.inputs(learner, parts[0]) is first

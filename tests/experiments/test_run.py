@@ -62,7 +62,15 @@ def test_some_labels_go_to_kdpl_alone():
 
 def test_published_recipes_are_the_default_on_photographs(tmp_path, monkeypatch):
     """A world of photographs without a single picture read: only its name and its models matter to a plan."""
-    photos = replace(kd.load_world(WORLD), name="photos", student=("RN50-quickgelu", "openai"))
+    photos = replace(
+        kd.load_world(WORLD),
+        name="photos",
+        student=("RN50-quickgelu", "openai"),
+        transformer=None,
+        recipes={},
+        views=8,
+        shots_as_published=True,
+    )
     monkeypatch.setattr(reproduce, "load_world", lambda name, root: photos)
     jobs = {j.learner: j for j, _ in plan("domain", "photos", list(LEARNERS), ["kdpl"], [1])}
     assert (jobs["coop"].recipe, jobs["coop"].views) == (Recipe(50, 32, 2e-3, seed=1), 8)
@@ -98,7 +106,7 @@ def test_what_is_complete_is_not_done_again(lab, monkeypatch):
     pairs = plan("base-to-novel", WORLD, ["coop"], ["kdpl"], [3], **SMALL)
     run(pairs, lab.out, workers=1)
     assert all(is_complete(job, test, lab.out) for job, test in pairs)
-    monkeypatch.setattr(module, "fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(module, "train_learner", lambda *a, **k: pytest.fail("trained again"))
     lines = []
     run(pairs, lab.out, workers=1, report=lines.append)
     assert lines == ["0 of 2 runs are to be done."]
@@ -106,8 +114,8 @@ def test_what_is_complete_is_not_done_again(lab, monkeypatch):
 
 def test_one_training_serves_all_its_tests(lab, monkeypatch):
     trained = []
-    plain = module.fit
-    monkeypatch.setattr(module, "fit", lambda *a, **k: trained.append(1) or plain(*a, **k))
+    plain = module.train_learner
+    monkeypatch.setattr(module, "train_learner", lambda *a, **k: trained.append(1) or plain(*a, **k))
     targets = ["emoji/animals-nature", "emoji/objects"]
     cross = plan("cross-dataset", WORLD, ["coop"], ["labels"], [1], targets=targets, **SMALL)
     run([*cross, *plan("domain", WORLD, ["coop"], ["labels"], [1], **SMALL)], lab.out, workers=1)

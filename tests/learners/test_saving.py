@@ -1,5 +1,7 @@
 """Learned prompts survive the disk and refuse other models."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -105,3 +107,12 @@ def test_a_failed_write_leaves_the_old_file(student, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         save_learner(moved(CoOp(student)), path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_two_files_of_weights_with_one_name_are_two_models(student, tmp_path):
+    """Both are called weights.pt: only what is in them tells them apart."""
+    one, two = (replace(student, pretrained="weights.pt", weights=digits) for digits in ("1f", "2e"))
+    path = save_learner(CoOp(one), tmp_path / "learned.safetensors")
+    load_learner(path, one)
+    with pytest.raises(ValueError, match="other weights than these, which are also called .* weights.pt"):
+        load_learner(path, two)

@@ -76,3 +76,14 @@ def test_crops_are_drawn_as_torchvision_draws_them():
     for a, b in zip(np.transpose(ours), np.transpose(theirs), strict=True):
         assert a.mean() == pytest.approx(b.mean(), abs=4 * b.std() * math.sqrt(2 / 600))
         assert a.std() == pytest.approx(b.std(), rel=0.15)
+
+
+def test_crops_of_a_split_keep_labels_and_have_a_key_of_their_own():
+    pictures = [Image.new("RGB", (20, 20), (shade, 0, 0)) for shade in (0, 100)]
+    split = Split(pictures, torch.tensor([1, 0]), key="two")
+    crops = split.crops(3, seed=1)
+    assert len(crops) == len(crops.images) == 6 and crops.labels.tolist() == [1, 0] * 3
+    assert [crop.getpixel((0, 0))[0] for crop in crops.images] == [0, 100] * 3
+    assert split.crops(0, seed=1) is split
+    assert len({split.key, crops.key, split.crops(3, seed=2).key, split.crops(2, seed=1).key}) == 4
+    assert Split(pictures, split.labels).crops(3, seed=1).key == ""
