@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .towers.text import Prompt, encode_forest, encode_prompts, plant, shares_beginnings, text_tower
+from .towers.text import Prompt, build_trees, encode_forest, encode_prompts, shares_beginnings, text_tower
 from .vlm import VLM, as_prompt, check_names, has_clip_tokens, token_ids, unit
 
-REMEMBERED = 8  # lists of names whose trees are kept; class-agnostic learning brings a new list in every step
+MAX_CACHED_FORESTS = 8  # lists of names whose trees are kept; class-agnostic learning brings a new list in every step
 
 
 class PromptTexts:
@@ -35,7 +35,7 @@ class PromptTexts:
             raise ValueError(f"position is {position!r}: choose 'end', 'middle' or 'front'.")
         self.vlm, self.n_ctx, self.position, self.template = vlm, n_ctx, position, template
         self.shares = shares_beginnings(vlm.model)
-        self._words: dict[str, tuple[list[int], list[int]]] = {}
+        self._layouts: dict[str, tuple[list[int], list[int]]] = {}
         self._forests: OrderedDict = OrderedDict()
 
     def encode(
@@ -54,37 +54,41 @@ class PromptTexts:
             return unit(encode_prompts(model, self.prompts(names, copies), ctx, deep))
         key = tuple(names), None if copies is None else tuple(copies)
         if key not in self._forests:
-            self._forests[key] = plant(model, self.prompts(names, copies))
-            if len(self._forests) > REMEMBERED:
+            self._forests[key] = build_trees(model, self.prompts(names, copies))
+            if len(self._forests) > MAX_CACHED_FORESTS:
                 self._forests.popitem(last=False)
         return unit(encode_forest(model, self._forests[key], ctx, deep))
 
     def prompts(self, names: Sequence[str], copies: Sequence[int] | None = None) -> list[Prompt]:
         """The prompts as symbols: token ids, and ``~k`` for vector k (of all contexts, counted through)."""
-        n, rows = self.n_ctx, []
+        prompts = []
         for name, copy in zip(names, copies or [0] * len(names)):
-            vectors = [~k for k in range(copy * n, (copy + 1) * n)]
-            first, named, stop = self._around(name)
-            rows.append(as_prompt(self.vlm, [*vectors[:first], *named, *vectors[first:], *stop]))
-        return rows
+            vectors = [~k for k in range(copy * self.n_ctx, (copy + 1) * self.n_ctx)]
+            n_before, name_ids, end_ids = self._layout(name)
+            symbols = [*vectors[:n_before], *name_ids, *vectors[n_before:], *end_ids]
+            prompts.append(as_prompt(self.vlm, symbols))
+        return prompts
 
-    def _around(self, name: str) -> tuple[int, list[int], list[int]]:
+    def _layout(self, name: str) -> tuple[int, list[int], list[int]]:
         """How many vectors stand before the name, the name's tokens, and those that end the sentence."""
-        if name in self._words:
-            return self._words[name]
+        if name in self._layouts:
+            return self._layouts[name]
         vlm = self.vlm
-        if self.position == "end":  # the name with its full stop, as in "a photo of a {}.": "OK!." has one token "!."
-            first, named, stop = self.n_ctx, token_ids(vlm, self.template.format(name)), []
+        if self.position == "end":
+            # The name with its full stop, as in "a photo of a {}.": "OK!." has one token "!.".
+            n_before, end_ids = self.n_ctx, []
+            name_ids = token_ids(vlm, self.template.format(name))
         else:
-            first, named, stop = self.n_ctx // 2, token_ids(vlm, name), token_ids(vlm, ".")
-            first = first if self.position == "middle" else 0
-        length = len(named) + len(stop) + self.n_ctx + 2
+            n_before = self.n_ctx // 2 if self.position == "middle" else 0
+            name_ids, end_ids = token_ids(vlm, name), token_ids(vlm, ".")
+        length = len(name_ids) + len(end_ids) + self.n_ctx + 2  # with start and end
         if length > vlm.tokenizer.context_length:
             raise ValueError(
                 f"The class name {name!r} and {self.n_ctx} context vectors are {length} tokens, and {vlm.name} reads "
                 f"at most {vlm.tokenizer.context_length}: shorten the name or the context."
             )
-        return self._words.setdefault(name, (first, named, stop))
+        self._layouts[name] = (n_before, name_ids, end_ids)
+        return self._layouts[name]
 
 
 class PromptLearner(nn.Module):
@@ -115,25 +119,29 @@ class PromptLearner(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        self.own = {name: i for i, name in enumerate(check_names(classnames))} if classnames is not None else None
-        contexts = 1 if self.own is None else len(self.own)
+        self.context_of_class = None
+        if classnames is not None:
+            self.context_of_class = {name: i for i, name in enumerate(check_names(classnames))}
+        contexts = 1 if self.context_of_class is None else len(self.context_of_class)
         if n_ctx is None:
             ctx = word_vectors(vlm, ctx_init).repeat(contexts, 1, 1)
         else:
             ctx = random_vectors(vlm, contexts * n_ctx, seed).unflatten(0, (contexts, n_ctx))
         self.texts = PromptTexts(vlm, ctx.shape[1], position)
-        self.ctx = nn.Parameter(ctx[0].clone() if self.own is None else ctx)
+        self.ctx = nn.Parameter(ctx[0].clone() if self.context_of_class is None else ctx)
 
     def forward(self, classnames: Sequence[str]) -> Tensor:
         """(C, D) unit text features of ``classnames`` behind the context."""
-        if self.own is None:
+        if self.context_of_class is None:
             return self.texts.encode(classnames, self.ctx)
         names = check_names(classnames)
-        if strange := [n for n in names if n not in self.own]:
+        unknown_names = [name for name in names if name not in self.context_of_class]
+        if unknown_names:
             raise ValueError(
-                f"{strange[0]!r} has no context of its own: class-specific contexts know only their classes."
+                f"{unknown_names[0]!r} has no context of its own: class-specific contexts know only their classes."
             )
-        return self.texts.encode(names, self.ctx, copies=[self.own[n] for n in names])
+        copies = [self.context_of_class[name] for name in names]
+        return self.texts.encode(names, self.ctx, copies=copies)
 
 
 def word_vectors(vlm: VLM, words: str) -> Tensor:

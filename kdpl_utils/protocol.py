@@ -29,7 +29,7 @@ COLUMNS = ("base", "novel", "H", "base shifted", "novel shifted", "ECE")
 
 
 @dataclass(frozen=True)
-class Tests:
+class EvaluationInputs:
     """The test pictures of a world as inputs of a learner, with the labels beside them.
 
     Attributes:
@@ -43,17 +43,19 @@ class Tests:
     shifts: dict[str, tuple[tuple[Tensor | Pixels, Tensor], tuple[Tensor | Pixels, Tensor]]]
 
 
-def test_features(vlm: VLM, world: World) -> Tests:
+def test_features(vlm: VLM, world: World) -> EvaluationInputs:
     """Encode every test picture of a world, once."""
-    return tests_of(world, vlm.device, lambda split: encode_images(vlm, split.images))
+    return evaluation_inputs(world, vlm.device, lambda split: encode_images(vlm, split.images))
 
 
-def test_pixels(vlm: VLM, world: World, keep: bool = False) -> Tests:
+def test_pixels(vlm: VLM, world: World, keep: bool = False) -> EvaluationInputs:
     """Every test picture of a world as ``Pixels``; ``keep`` them preprocessed where many learners look at them."""
-    return tests_of(world, vlm.device, lambda split: Pixels(vlm, split.images, keep))
+    return evaluation_inputs(world, vlm.device, lambda split: Pixels(vlm, split.images, keep))
 
 
-def tests_of(world: World, device: torch.device, inputs: Callable[[Split], Tensor | Pixels]) -> Tests:
+def evaluation_inputs(
+    world: World, device: torch.device, inputs: Callable[[Split], Tensor | Pixels]
+) -> EvaluationInputs:
     """The halves of every test split, each as ``inputs`` gives it."""
 
     def halves(split: Split):
@@ -61,11 +63,11 @@ def tests_of(world: World, device: torch.device, inputs: Callable[[Split], Tenso
         return tuple((inputs(part), part.labels.to(device)) for part in parts)
 
     base, novel = halves(world.test)
-    return Tests(base, novel, {name: halves(split) for name, split in world.shifts.items()})
+    return EvaluationInputs(base, novel, {name: halves(split) for name, split in world.shifts.items()})
 
 
 def scores(
-    tests: Tests, world: World, encode: Callable[[Sequence[str]], Tensor], scale: Tensor | float
+    tests: EvaluationInputs, world: World, encode: Callable[[Sequence[str]], Tensor], scale: Tensor | float
 ) -> dict[str, float]:
     """``classifier_scores`` of text features behind cached image features.
 
@@ -82,7 +84,7 @@ def scores(
 
 @torch.no_grad()
 def classifier_scores(
-    tests: Tests, world: World, classifier: Callable[[Sequence[str]], Callable[[Tensor], Tensor]]
+    tests: EvaluationInputs, world: World, classifier: Callable[[Sequence[str]], Callable[[Tensor], Tensor]]
 ) -> dict[str, float]:
     """One row of the results table, per cent.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..evaluate import accuracy, paired_bootstrap, top1_agreement
 from ..experiments.lab import Lab
-from ..experiments.training import MODES, Training, taught_by
+from ..experiments.training import MODES, Training, training_digest
 from ..learners import LEARNERS, Learner
 from ..learners.classifier import classifier_of, export_classifier, export_onnx
 from ..learners.saving import save_learner
@@ -85,9 +85,21 @@ def adapt_folder(
     student, teacher = student or world.student, teacher or world.teacher
     recipe = _recipe(learner, student, epochs, lr, seed)
     job = Training(
-        str(folder), learner, mode, seed, tuple(student), (tuple(teacher),), recipe, taught_by(world, mode), "all", 0,
-        labelled=labels, k=k, views=views, precision=precision,
-    )  # fmt: skip
+        world=str(folder),
+        learner=learner,
+        mode=mode,
+        seed=seed,
+        student=tuple(student),
+        teachers=(tuple(teacher),),
+        recipe=recipe,
+        data=training_digest(world, mode),
+        classes="all",
+        shots=0,  # all pictures
+        labelled=labels,
+        k=k,
+        views=views,
+        precision=precision,
+    )
     lab = Lab(out / "cache", progress=True)
     lab.worlds[job.world] = world
     report(f"{len(world.train)} pictures, {len(world.classnames) or 'no'} class names, {mode} with {learner}.")

@@ -25,11 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """What can be asked for."""
-    made = argparse.ArgumentParser(prog="kdpl", description="Prompt learning for CLIP without labels.")
-    commands = made.add_subparsers(dest="command", required=True, metavar="command")
+    kdpl = argparse.ArgumentParser(prog="kdpl", description="Prompt learning for CLIP without labels.")
+    commands = kdpl.add_subparsers(dest="command", required=True, metavar="command")
     for add in (_add_adapt, _add_predict, _add_reproduce, _add_worlds):
         add(commands)
-    return made
+    return kdpl
 
 
 def _say(line: str) -> None:
@@ -87,13 +87,13 @@ def _adapt(args: argparse.Namespace) -> int:
     names = args.names
     if args.names_file:
         names = [line.strip() for line in args.names_file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    made = adapt_folder(
+    adapted = adapt_folder(
         args.folder, args.out, names, args.mode, args.learner, args.student, args.teacher, args.epochs, args.lr,
         views=args.views, labels=args.labels, precision=args.precision, seed=args.seed, onnx=args.onnx,
         dictionary=args.dictionary, report=_say,
     )  # fmt: skip
-    _say("\n".join(f"{what}: {value:.1f} %" for what, value in made.measured.items()))
-    _say("\n".join(f"written: {path}" for path in made.files.values()))
+    _say("\n".join(f"{what}: {value:.1f} %" for what, value in adapted.measured.items()))
+    _say("\n".join(f"written: {path}" for path in adapted.files.values()))
     return 0
 
 

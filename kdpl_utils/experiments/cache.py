@@ -49,22 +49,22 @@ class FeatureCache:
         parts = [range(start, min(start + PART, n)) for start in range(0, n, PART)]
         if key is None or self.folder is None:
             return torch.cat([make(rows).cpu() for rows in parts])
-        found: dict[range, Tensor] = {}
+        features_of_rows: dict[range, Tensor] = {}
         for wait in (False, True):  # first what nobody else is at; then what others are at, by now or soon complete
             for rows in parts:
-                if rows in found:
+                if rows in features_of_rows:
                     continue
                 path = self._path(key, n, rows)
-                if (there := _read(path)) is None:
+                if (features := _read(path)) is None:
                     try:
                         with FileLock(self._lock(path), timeout=-1 if wait else 0):
-                            there = _read(path)  # somebody may have made it in the meantime
-                            if there is None:
-                                there = _write(path, make(rows), key)
+                            features = _read(path)  # somebody may have made it in the meantime
+                            if features is None:
+                                features = _write(path, make(rows), key)
                     except Timeout:
                         continue
-                found[rows] = there
-        return torch.cat([found[rows] for rows in parts])
+                features_of_rows[rows] = features
+        return torch.cat([features_of_rows[rows] for rows in parts])
 
     def _path(self, key: tuple[str, ...], n: int, rows: range) -> Path:
         return self.folder / f"{digest(*key, n)}-{rows.start:08d}.safetensors"

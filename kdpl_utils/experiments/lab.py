@@ -22,7 +22,7 @@ from ..evaluate import accuracy, expected_calibration_error
 from ..learners import LEARNERS, Learner
 from ..learners.saving import load_learner, save_learner
 from ..loading import load_vlm, weights_identity
-from ..protocol import all_logits, classifier_scores, tests_of, train_learner
+from ..protocol import all_logits, classifier_scores, evaluation_inputs, train_learner
 from ..shots import coop_few_shot, few_shot, random_subset
 from ..supervision import Supervision, from_both, from_dictionary, from_labels, from_teacher
 from ..support.disk import digest, write_whole
@@ -150,7 +150,7 @@ class Lab:
     def _score(self, learner: Learner, evaluation: Evaluation) -> dict[str, float]:
         world = self.world(evaluation.world)
         if evaluation.kind == "halves":
-            tests = tests_of(world, learner.vlm.device, lambda split: self.inputs(learner, split))
+            tests = evaluation_inputs(world, learner.vlm.device, lambda split: self.inputs(learner, split))
             return classifier_scores(tests, world, learner.classifier)
         top1, ece = self._top1(learner, world.classnames, world.test)
         if evaluation.kind == "test":

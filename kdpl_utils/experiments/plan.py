@@ -10,7 +10,7 @@ from ..learners import LEARNERS, promptsrc
 from ..train import Recipe
 from ..worlds.load import load_world, world_names
 from ..worlds.world import World
-from .training import MODES, Evaluation, Training, judged_by, taught_by
+from .training import MODES, Evaluation, Training, evaluation_digest, training_digest
 
 TABLES = ("base-to-novel", "domain", "cross-dataset", "few-shot")
 KINDS = {"base-to-novel": "halves", "domain": "domains", "few-shot": "test", "cross-dataset": "transfer"}
@@ -53,7 +53,7 @@ def plan(
     kind, home = KINDS[table], load_world(world, root)
     where = (targets or _targets(world)) if kind == "transfer" else [world]
     judges = [home if target == world else load_world(target, root) for target in where]
-    evaluations = [Evaluation(kind, target, judged_by(judge, kind)) for target, judge in zip(where, judges)]
+    evaluations = [Evaluation(kind, target, evaluation_digest(judge, kind)) for target, judge in zip(where, judges)]
     classes = "base" if kind == "halves" else "all"
     sizes = shots if table == "few-shot" else shots[:1]
     chosen = [("zero-shot", "labels", 0, 16)]
@@ -86,7 +86,7 @@ def _training(
         "teachers": (tuple(home.teacher),),
         "views": home.views,
         "settings": settings,
-        "data": taught_by(home, mode),
+        "data": training_digest(home, mode),
         **{key: value for key, value in options.items() if value is not None},
     }
     if mode != "kdpl":

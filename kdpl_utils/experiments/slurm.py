@@ -126,7 +126,7 @@ def _waiting(why: str) -> str:
 def _watch(
     units: dict[str, Unit], out: Path, cluster: str, local: Mapping[str, object], report: Callable[[str], None]
 ) -> Iterator[str]:
-    lost, missing, told = [], Counter(), ""
+    lost, missing, last_report = [], Counter(), ""
     while units:
         for number, (training, evaluations) in list(units.items()):
             if all(evaluation.file(training, out).is_file() for evaluation in evaluations):
@@ -143,9 +143,9 @@ def _watch(
             if missing[number] > 3:
                 lost.append(units.pop(number)[0].folder(out).name)
         state = Counter(queued[number] for number in units if number in queued)
-        if (now := ", ".join(f"{n} {what}" for what, n in sorted(state.items()))) != told and now:
+        if (now := ", ".join(f"{n} {what}" for what, n in sorted(state.items()))) != last_report and now:
             report(f"Jobs: {now}")
-            told = now
+            last_report = now
         if units:
             time.sleep(POLL[cluster])
     if lost:

@@ -23,14 +23,14 @@ def table_rows(pairs: Sequence[tuple[Training, Evaluation]], out: str | Path) ->
 
 def average_rows(tables: Sequence[Sequence[tuple[Training, Evaluation]]], out: str | Path) -> list[dict[str, str]]:
     """The same for several data sets: each seed's scores are averaged over them, H is that of the averages (CoCoOp)."""
-    found = [_by_seed(pairs, Path(out)) for pairs in tables]
+    tables_by_method = [_by_seed(pairs, Path(out)) for pairs in tables]
     averaged: dict[Method, dict[int, Scores]] = {}
-    for method in found[0]:
-        if not all(method in one for one in found):
+    for method in tables_by_method[0]:
+        if not all(method in one for one in tables_by_method):
             continue
-        for seed in found[0][method]:
-            rows = [one[method][seed] for one in found if seed in one[method]]
-            if len(rows) < len(found):
+        for seed in tables_by_method[0][method]:
+            rows = [one[method][seed] for one in tables_by_method if seed in one[method]]
+            if len(rows) < len(tables_by_method):
                 continue
             row = {c: mean(r[c] for r in rows) for c in rows[0] if all(c in r for r in rows)}
             if "H" in row:
@@ -41,7 +41,7 @@ def average_rows(tables: Sequence[Sequence[tuple[Training, Evaluation]]], out: s
 
 def _by_seed(pairs: Sequence[tuple[Training, Evaluation]], out: Path) -> dict[Method, dict[int, Scores]]:
     """For each method the scores of the seeds for which every evaluation is complete."""
-    found: dict[Method, dict[int, list[Scores]]] = {}
+    rows_by_method: dict[Method, dict[int, list[Scores]]] = {}
     wanted = len({(e.kind, e.world) for _, e in pairs})
     for job, evaluation in pairs:
         file = evaluation.file(job, out)
@@ -53,10 +53,10 @@ def _by_seed(pairs: Sequence[tuple[Training, Evaluation]], out: Path) -> dict[Me
         trained = job.folder(out) / "training.json"
         seconds = json.loads(trained.read_text(encoding="utf-8"))["seconds"] if trained.is_file() else 0.0
         row = {**json.loads(file.read_text(encoding="utf-8")), "seconds": seconds}
-        found.setdefault(method, {}).setdefault(job.seed, []).append(row)
+        rows_by_method.setdefault(method, {}).setdefault(job.seed, []).append(row)
     return {
         method: {seed: _joined(rows) for seed, rows in seeds.items() if len(rows) == wanted}
-        for method, seeds in found.items()
+        for method, seeds in rows_by_method.items()
     }
 
 
@@ -68,7 +68,7 @@ def _joined(rows: Sequence[Scores]) -> Scores:
     return {**joined, "seconds": rows[0]["seconds"]}
 
 
-def _rows(found: dict[Method, dict[int, Scores]]) -> list[dict[str, str]]:
+def _rows(scores_by_method: dict[Method, dict[int, Scores]]) -> list[dict[str, str]]:
     return [
         {
             "method": name,
@@ -77,7 +77,7 @@ def _rows(found: dict[Method, dict[int, Scores]]) -> list[dict[str, str]]:
             "seeds": str(len(seeds)),
             **summarise(list(seeds.values())),
         }
-        for (name, mode, shots), seeds in found.items()
+        for (name, mode, shots), seeds in scores_by_method.items()
         if seeds
     ]
 

@@ -33,7 +33,7 @@ class Training:
 
     Attributes:
         world, learner, mode: names, see ``LEARNERS`` and ``MODES``; learner "zero-shot" is not trained.
-        data: tells the world's training pictures and names from those it had before or will have (``taught_by``).
+        data: the digest of the world's training pictures and names (``training_digest``); it changes when they change.
         classes: ``"base"`` or ``"all"``.
         shots: training pictures drawn of each class; 0 takes all pictures, which then need no labels.
         labelled: of the pictures, 0 to 1, those whose labels are learned from too; for mode "kdpl".
@@ -69,8 +69,8 @@ class Training:
         return out / _file_name(self.world) / run_name
 
 
-def taught_by(world: World, mode: str) -> str:
-    """``Training.data``: another one when pictures, names or sentences are others."""
+def training_digest(world: World, mode: str) -> str:
+    """``Training.data``: changes when the pictures, the names or the sentences change."""
     words = world.dictionary if mode == "kdpl-ca" else ()
     return _short_digest(world.train.key, world.classnames, world.templates, words)
 
@@ -83,7 +83,7 @@ class Evaluation:
         kind: ``"halves"`` (base and novel), ``"domains"`` (the world and its shifts), ``"test"`` (its test pictures),
             or ``"transfer"`` (the same of another world, with that one's classes).
         world: whose pictures.
-        data: tells its test pictures from those it had before or will have (``judged_by``).
+        data: the digest of its test pictures and names (``evaluation_digest``); it changes when they change.
     """
 
     kind: str
@@ -94,7 +94,7 @@ class Evaluation:
         return job.folder(out) / f"{self.kind}-{_file_name(self.world)}-{self.data}.json"
 
 
-def judged_by(world: World, kind: str) -> str:
-    """``Evaluation.data``."""
+def evaluation_digest(world: World, kind: str) -> str:
+    """``Evaluation.data``: changes when the test pictures, the names or the shifts change."""
     shifts = {} if kind in ("test", "transfer") else {name: split.key for name, split in world.shifts.items()}
     return _short_digest(world.test.key, world.classnames, shifts)

@@ -153,11 +153,11 @@ def words_to_start_from(vlm: VLM, ctx_init: str, n_ctx: int) -> tuple[Tensor | N
 
 def check_depth(vlm: VLM, depth: int | None, published: int, towers: Sequence[str]) -> int:
     """How many layers get fresh tokens; None takes the published number, or all layers of a shallower model."""
-    found = {
+    layers_of = {
         "image": len(vlm.model.visual.transformer.resblocks) if "image" in towers else None,
         "text": len(text_tower(vlm.model).transformer.resblocks) if "text" in towers else None,
     }
-    name, layers = min(((t, found[t]) for t in towers), key=lambda pair: pair[1])
+    name, layers = min(((t, layers_of[t]) for t in towers), key=lambda pair: pair[1])
     if depth is None:
         return min(published, layers)
     if not 1 <= depth <= layers:

@@ -70,9 +70,9 @@ def export_classifier(learner: Learner, classnames: Sequence[str], path: str | P
 
     Elsewhere: logits = exp(logit_scale) · unit image features · textᵀ.
     """
-    made = classifier_of(learner, classnames)
-    header = {"classnames": json.dumps(made.classnames), "logit_scale_exp": repr(learner.vlm.scale.item())}
-    return _write(made.state_dict(), {"classifier": "1", **header, **_model_header(learner.vlm)}, path)
+    classifier = classifier_of(learner, classnames)
+    header = {"classnames": json.dumps(classifier.classnames), "logit_scale_exp": repr(learner.vlm.scale.item())}
+    return _write(classifier.state_dict(), {"classifier": "1", **header, **_model_header(learner.vlm)}, path)
 
 
 def model_of(path: str | Path) -> tuple[str, str | None]:
@@ -114,10 +114,14 @@ def export_onnx(classifier: Classifier, path: str | Path) -> Path:
             graph, example, partial, dynamo=True, dynamic_shapes=batch, input_names=["images"],
             output_names=["logits"], external_data=False, verbose=False,
         )  # fmt: skip
-        made = onnx.load(partial)
-        told = {"classnames": json.dumps(classifier.classnames), "preprocess": str(vlm.preprocess), "model": vlm.name}
-        onnx.helper.set_model_props(made, told)
-        onnx.save(made, partial)
+        onnx_model = onnx.load(partial)
+        metadata = {
+            "classnames": json.dumps(classifier.classnames),
+            "preprocess": str(vlm.preprocess),
+            "model": vlm.name,
+        }
+        onnx.helper.set_model_props(onnx_model, metadata)
+        onnx.save(onnx_model, partial)
 
     return write_whole(path, write)
 

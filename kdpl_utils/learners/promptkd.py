@@ -43,11 +43,11 @@ class PromptKD(Learner):
         super().__init__(vlm, n_ctx=n_ctx, depth=depth, template=template, seed=seed)
         self.visual = visual_tokens(vlm, n_ctx, depth, 9, seed, "PromptKD")
         self.teacher, self.teacher_text = teacher, FrozenTexts(teacher, (template,))
-        there = vlm.model.visual.output_dim, teacher.model.visual.output_dim
+        d_student = vlm.model.visual.output_dim
+        d_teacher = teacher.model.visual.output_dim
         with seeded(seed):
-            self.project = nn.Sequential(nn.Linear(there[0], there[1]), nn.ReLU(), nn.Linear(there[1], there[1])).to(
-                self.visual[0]
-            )
+            project = nn.Sequential(nn.Linear(d_student, d_teacher), nn.ReLU(), nn.Linear(d_teacher, d_teacher))
+        self.project = project.to(self.visual[0])
 
     def text(self, classnames: Sequence[str]) -> Tensor:
         return self.teacher_text(classnames).to(self.visual[0])
@@ -56,5 +56,5 @@ class PromptKD(Learner):
         return list(self.visual)
 
     def image(self, images: Tensor) -> Tensor:
-        seen = prompted_features(self.vlm, images, self.tokens(), raw=True)
-        return unit(self.project(seen.to(self.visual[0].dtype)))
+        features = prompted_features(self.vlm, images, self.tokens(), raw=True)
+        return unit(self.project(features.to(self.visual[0].dtype)))

@@ -35,40 +35,41 @@ def import_checkpoint(
     """
     state = _tensors_of(path)
     _check_backbone(state, vlm, path)
-    found = {re.sub(r"^prompt_learner\.", "", key): t for key, t in state.items()}
-    found = {key: t for key, t in found.items() if key not in ("token_prefix", "token_suffix")}  # frozen words
-    visual = _layers(found, "image_encoder.VPT", "image_encoder.transformer.resblocks.{}.VPT_shallow")
-    if "proj.weight" in found:
-        return _maple(found, vlm, ctx_init, path)
-    if "ctx" in found and visual:
-        deep = _layers(found, "ctx", "text_encoder.transformer.resblocks.{}.VPT_shallow")
-        learner = _make(
-            PromptSRC, path, vlm, n_ctx=len(found["ctx"]), depth=len(visual), depth_text=len(deep), ctx_init=ctx_init
-        )
+    saved = {re.sub(r"^prompt_learner\.", "", key): tensor for key, tensor in state.items()}
+    for frozen_words in ("token_prefix", "token_suffix"):
+        saved.pop(frozen_words, None)
+    visual = _layers(saved, "image_encoder.VPT", "image_encoder.transformer.resblocks.{}.VPT_shallow")
+    if "proj.weight" in saved:
+        return _maple(saved, vlm, ctx_init, path)
+    if "ctx" in saved and visual:
+        deep = _layers(saved, "ctx", "text_encoder.transformer.resblocks.{}.VPT_shallow")
+        sizes = {"n_ctx": len(saved["ctx"]), "depth": len(visual), "depth_text": len(deep)}
+        learner = _make(PromptSRC, path, vlm, **sizes, ctx_init=ctx_init)
         return _fill(learner, {"ctx": deep[0], **_listed("deep", deep[1:]), **_listed("visual", visual)}, path)
     if visual:
         learner = _make(VPT, path, vlm, n_ctx=len(visual[0]), depth=len(visual))
         return _fill(learner, _listed("visual", visual), path)
-    if "meta_net.linear1.weight" in found:
+    if "meta_net.linear1.weight" in saved:
         learner = _make(CoCoOp, path, vlm, ctx_init=ctx_init)
-        return _fill(learner, {k: t for k, t in found.items() if k == "ctx" or k.startswith("meta_net.")}, path)
-    if "ctx" in found:
-        if found["ctx"].ndim == 3 and (classnames is None or len(classnames) != len(found["ctx"])):
-            raise ValueError(f"{path} has a context for each of {len(found['ctx'])} classes: give their classnames.")
-        own = classnames if found["ctx"].ndim == 3 else None
-        learner = _make(CoOp, path, vlm, n_ctx=found["ctx"].shape[-2], classnames=own)
-        return _fill(learner, {"prompt.ctx": found["ctx"]}, path)
+        tensors = {key: tensor for key, tensor in saved.items() if key == "ctx" or key.startswith("meta_net.")}
+        return _fill(learner, tensors, path)
+    if "ctx" in saved:
+        if saved["ctx"].ndim == 3 and (classnames is None or len(classnames) != len(saved["ctx"])):
+            raise ValueError(f"{path} has a context for each of {len(saved['ctx'])} classes: give their classnames.")
+        own = classnames if saved["ctx"].ndim == 3 else None
+        learner = _make(CoOp, path, vlm, n_ctx=saved["ctx"].shape[-2], classnames=own)
+        return _fill(learner, {"prompt.ctx": saved["ctx"]}, path)
     raise ValueError(f"{path} holds no prompts of CoOp, CoCoOp, VPT, MaPLe or PromptSRC.")
 
 
-def _maple(found: Mapping[str, Tensor], vlm: VLM, ctx_init: str, path: str | Path) -> Learner:
-    layers = sum(1 for key in found if key.startswith("compound_prompts_text."))
-    learner = _make(MaPLe, path, vlm, n_ctx=len(found["ctx"]), depth=layers + 1, ctx_init=ctx_init)
-    tensors = {key: found[key] for key in ("ctx", "proj.weight", "proj.bias")}
+def _maple(saved: Mapping[str, Tensor], vlm: VLM, ctx_init: str, path: str | Path) -> Learner:
+    layers = sum(1 for key in saved if key.startswith("compound_prompts_text."))
+    learner = _make(MaPLe, path, vlm, n_ctx=len(saved["ctx"]), depth=layers + 1, ctx_init=ctx_init)
+    tensors = {key: saved[key] for key in ("ctx", "proj.weight", "proj.bias")}
     for i in range(layers):
-        tensors[f"deep.{i}"] = found[f"compound_prompts_text.{i}"]
+        tensors[f"deep.{i}"] = saved[f"compound_prompts_text.{i}"]
         for part in ("weight", "bias"):
-            tensors[f"deep_proj.{i}.{part}"] = found[f"compound_prompt_projections.{i}.{part}"]
+            tensors[f"deep_proj.{i}.{part}"] = saved[f"compound_prompt_projections.{i}.{part}"]
     return _fill(learner, tensors, path)
 
 
@@ -79,11 +80,11 @@ def _make(kind: type[Learner], path: str | Path, vlm: VLM, **settings) -> Learne
         raise ValueError(f"{path} is a {kind.__name__} that does not fit {vlm.name}: {error}") from error
 
 
-def _layers(found: Mapping[str, Tensor], first: str, deeper: str) -> list[Tensor]:
+def _layers(saved: Mapping[str, Tensor], first: str, deeper: str) -> list[Tensor]:
     """The first layer's vectors, then those of layers 1, 2, … as far as there are any."""
-    layers = [found[first]] if first in found else []
-    while deeper.format(len(layers)) in found and layers:
-        layers.append(found[deeper.format(len(layers))])
+    layers = [saved[first]] if first in saved else []
+    while deeper.format(len(layers)) in saved and layers:
+        layers.append(saved[deeper.format(len(layers))])
     return layers
 
 
@@ -111,11 +112,11 @@ def _check_backbone(state: Mapping[str, Tensor], vlm: VLM, path: str | Path) -> 
         "image_encoder.positional_embedding": getattr(vlm.model.visual, "positional_embedding", None),
         "text_encoder.positional_embedding": text.positional_embedding,
     }
-    for key, here in pairs.items():
+    for key, own_weight in pairs.items():
         if key in state:
-            there = state[key].double()
-            near = here is not None and there.shape == here.shape
-            if not near or (there - here.detach().cpu().double()).norm() > 0.02 * there.norm():
+            saved_weight = state[key].double()
+            near = own_weight is not None and saved_weight.shape == own_weight.shape
+            if not near or (saved_weight - own_weight.detach().cpu().double()).norm() > 0.02 * saved_weight.norm():
                 raise ValueError(
                     f"{path} was learned with another CLIP than {vlm.name} {vlm.pretrained or ''}".rstrip()
                     + f" ({key} differs): load the model it was learned with."

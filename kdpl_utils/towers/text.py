@@ -18,43 +18,77 @@ from torch.utils.checkpoint import checkpoint
 
 # A prompt is a list of symbols from the start to the end token: token ids, or ``~k`` for the learned vector k.
 Prompt = list[int]
-# Prompts in one tree: more share a little more and need more memory for their attention, and fewer trees are fewer and
-# larger operations, which a GPU wants.
-TREE, TREE_GPU = 128, 1024
-KEPT = 1024  # with gradient, the activations of so many prompts are kept; beyond, each tree is computed again
+# Larger trees share slightly more and use more memory for attention. GPUs prefer few large trees.
+PROMPTS_PER_TREE_CPU = 128
+PROMPTS_PER_TREE_GPU = 1024
+MAX_PROMPTS_IN_MEMORY = 1024  # their activations are kept for the gradient; of more, each tree is computed twice
 
 
 class PromptTree:
     """One node for each distinct beginning of C prompts; the longest has L symbols.
 
+    An example: two names behind one learned vector, "hot dog." and "hot pot.". Let the start token be 1, the end token
+    9, "hot" 5, "dog." 6 and "pot." 7; the vector 0 is written ``~0``, which is −1:
+
+        prompts   [1, −1, 5, 6, 9]   start  vector  hot  dog.  end
+                  [1, −1, 5, 7, 9]   start  vector  hot  pot.  end
+        nodes      0   1  2  3  5    up to "hot" both prompts share their nodes;
+                   0   1  2  4  6    behind it each has nodes of its own
+        symbol    [1, −1, 5, 6, 7, 9, 9]   one for each of the 7 nodes
+        path      [[0, 1, 2, 3, 5],
+                   [0, 1, 2, 4, 6]]
+        end       [5, 6]
+        slot      [1]                node 1 holds a learned vector …
+        vector    [0]                … which is vector 0
+
+    Every layer computes its linear maps for 7 nodes instead of 10 tokens. Only attention runs along each ``path``.
+
+    >>> tree = PromptTree([[1, ~0, 5, 6, 9], [1, ~0, 5, 7, 9]])
+    >>> tree.path.tolist(), tree.end.tolist(), tree.symbol.tolist()
+    ([[0, 1, 2, 3, 5], [0, 1, 2, 4, 6]], [5, 6], [1, -1, 5, 6, 7, 9, 9])
+    >>> tree.slot.tolist(), tree.vector.tolist()
+    ([1], [0])
+
     Attributes:
         path: (C, L) the node of prompt c at position i; shorter prompts repeat their last node, the end token.
         end: (C,) the last nodes.
-        symbol, depth, first: (nodes,) what stands there, at which position, and where in ``path.flatten()``.
+        symbol: (nodes,) the token id or ``~k`` that stands there.
+        depth: (nodes,) its position in the prompts.
+        first_position: (nodes,) where in ``path.flatten()`` it stands first.
         slot, vector: the nodes that hold learned vectors, and which vector each holds.
     """
 
     def __init__(self, prompts: Sequence[Prompt], device: torch.device | str = "cpu"):
         length = max(map(len, prompts))
         table = torch.tensor([p + p[-1:] * (length - len(p)) for p in prompts])
-        last = torch.tensor([len(p) - 1 for p in prompts])
-        path, symbol, first, nodes = torch.empty_like(table), [], [], 0
-        node, span = torch.zeros(len(table), dtype=torch.long), int(table.max() - table.min()) + 1
+        last_position = torch.tensor([len(p) - 1 for p in prompts])
+        n_symbols = int(table.max() - table.min()) + 1
+        path = torch.empty_like(table)
+        node_of_prompt = torch.zeros(len(table), dtype=torch.long)
+        symbols, first_positions, n_nodes = [], [], 0
         for i in range(length):
-            rows = (last >= i).nonzero().flatten()  # the others have ended: they stay on their last node
-            # Two prompts are on one node if they were on one node before and have the same symbol here.
-            _, group = (node[rows] * span + table[rows, i] - table.min()).unique(return_inverse=True)
-            count = int(group.max()) + 1
-            member = torch.empty(count, dtype=torch.long).scatter_(0, group, rows)  # any row of each group
-            node[rows] = nodes + group
-            path[:, i] = node
-            symbol.append(table[member, i])
-            first.append(member * length + i)
-            nodes += count
-        symbol, first = torch.cat(symbol), torch.cat(first)
+            rows = (last_position >= i).nonzero().flatten()  # the others have ended: they stay on their last node
+            # Two prompts are on one node if they were on one node before and have the same symbol here. Both are
+            # packed into one number, so that ``unique`` finds the groups.
+            node_and_symbol = node_of_prompt[rows] * n_symbols + table[rows, i] - table.min()
+            _, group = node_and_symbol.unique(return_inverse=True)
+            n_groups = int(group.max()) + 1
+            member = torch.empty(n_groups, dtype=torch.long).scatter_(0, group, rows)  # any row of each group
+            node_of_prompt[rows] = n_nodes + group
+            path[:, i] = node_of_prompt
+            symbols.append(table[member, i])
+            first_positions.append(member * length + i)
+            n_nodes += n_groups
+        symbol = torch.cat(symbols)
+        first_position = torch.cat(first_positions)
         slot = (symbol < 0).nonzero().flatten()
-        self.path, self.end, self.symbol, self.first = (t.to(device) for t in (path, path[:, -1], symbol, first))
-        self.depth, self.slot, self.vector = (t.to(device) for t in (first % length, slot, ~symbol[slot]))
+        self.path = path.to(device)
+        self.end = path[:, -1].to(device)
+        self.symbol = symbol.to(device)
+        self.depth = (first_position % length).to(device)
+        self.first_position = first_position.to(device)
+        self.slot = slot.to(device)
+        self.vector = (~symbol[slot]).to(device)
 
 
 def encode_prompts(
@@ -68,16 +102,17 @@ def encode_prompts(
             0), without positional embedding (MaPLe, section 3.2).
     """
     if not shares_beginnings(model):
-        chunks = [prompts[i : i + TREE] for i in range(0, len(prompts), TREE)]
+        size = PROMPTS_PER_TREE_CPU
+        chunks = [prompts[i : i + size] for i in range(0, len(prompts), size)]
         return torch.cat([encode_plainly(model, chunk, ctx, deep) for chunk in chunks])
-    return encode_forest(model, plant(model, prompts), ctx, deep)
+    return encode_forest(model, build_trees(model, prompts), ctx, deep)
 
 
-def plant(model: nn.Module, prompts: Sequence[Prompt]) -> list[tuple[list[int], PromptTree]]:
+def build_trees(model: nn.Module, prompts: Sequence[Prompt]) -> list[tuple[list[int], PromptTree]]:
     """The trees of these prompts, each with the rows it serves: neighbours in alphabetical order share most."""
     order = sorted(range(len(prompts)), key=prompts.__getitem__)
     device = text_tower(model).positional_embedding.device
-    size = TREE if device.type == "cpu" else TREE_GPU
+    size = PROMPTS_PER_TREE_CPU if device.type == "cpu" else PROMPTS_PER_TREE_GPU
     chunks = [order[i : i + size] for i in range(0, len(order), size)]
     return [(rows, PromptTree([prompts[r] for r in rows], device)) for rows in chunks]
 
@@ -90,11 +125,12 @@ def encode_forest(
 ) -> Tensor:
     """``encode_prompts`` for trees that are already there.
 
-    Memory stays bounded for any number of prompts: beyond ``KEPT``, each tree's activations are dropped and computed
-    again when its gradient is due. The gradient is exact: dL/dctx = Σ_trees (∂features/∂ctx)ᵀ ∂L/∂features.
+    Memory stays bounded for any number of prompts: beyond ``MAX_PROMPTS_IN_MEMORY`` each tree's activations are
+    dropped and computed again when its gradient is due. The gradient is exact:
+    dL/dctx = Σ_trees (∂features/∂ctx)ᵀ ∂L/∂features.
     """
     size = sum(len(rows) for rows, _ in forest)
-    again = size > KEPT and torch.is_grad_enabled()
+    again = size > MAX_PROMPTS_IN_MEMORY and torch.is_grad_enabled()
     features = []
     for _, tree in forest:
         if again:
@@ -115,7 +151,7 @@ def _encode_tree(model: nn.Module, tree: PromptTree, ctx: Tensor | None, deep: S
     if len(tree.slot):
         x = x.index_copy(0, tree.slot, ctx[tree.vector].to(dtype))
     x = x + tower.positional_embedding.to(dtype)[tree.depth]
-    first = tree.first
+    position = tree.first_position
     for i, block in enumerate(blocks):
         if 0 < i <= len(deep):
             x = x.index_copy(0, tree.slot, deep[i - 1][tree.vector].to(dtype))
@@ -124,8 +160,9 @@ def _encode_tree(model: nn.Module, tree: PromptTree, ctx: Tensor | None, deep: S
         a = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4), is_causal=True)  # along each prompt
         a = a.transpose(1, 2).flatten(2).flatten(0, 1)  # (C·L, d)
         if i + 1 == len(blocks):  # from here on only the end tokens are read
-            x, first = x[tree.end], first[tree.end]
-        x = x + block.ls_1(block.attn.out_proj(a[first]))
+            x = x[tree.end]
+            position = position[tree.end]
+        x = x + block.ls_1(block.attn.out_proj(a[position]))
         x = x + block.ls_2(block.mlp(block.ln_2(x)))
     x, projection = tower.ln_final(x), tower.text_projection
     if isinstance(projection, nn.Linear):
@@ -150,25 +187,31 @@ def encode_plainly(
         row[: len(prompt)] = torch.tensor(prompt)
     table = table.to(tower.positional_embedding.device)
     rows, places = (table < 0).nonzero(as_tuple=True)
-    vector = ~table[rows, places]
-    with _writing(tower, rows, places, [ctx, *deep], vector):
+    vector_index = ~table[rows, places]
+    with _inserted(tower, rows, places, [ctx, *deep], vector_index):
         # A word to the tower, not padding: some towers mask what has the padding's id.
         return model.encode_text(table.where(table >= 0, prompts[0][0]))
 
 
 @contextmanager
-def _writing(tower: nn.Module, rows: Tensor, places: Tensor, vectors: Sequence[Tensor | None], vector: Tensor):
-    """While this lasts, the learned vectors stand in their places after the embedding and before the deeper layers."""
+def _inserted(tower: nn.Module, rows: Tensor, places: Tensor, layers: Sequence[Tensor | None], vector_index: Tensor):
+    """While this lasts, the learned vectors stand in their places after the embedding and before the deeper layers.
 
-    def written(x: Tensor, values: Tensor) -> Tensor:
-        return x.index_put((rows, places), values[vector].to(x.dtype))
+    Args:
+        layers: the vectors (n, d) behind the embedding, then those before layers 1, 2, …
+        vector_index: which vector stands at each of the (row, place) pairs.
+    """
+
+    def with_vectors(states: Tensor, vectors: Tensor) -> Tensor:
+        return states.index_put((rows, places), vectors[vector_index].to(states.dtype))
 
     hooks = []
     if len(rows):
-        hooks.append(tower.token_embedding.register_forward_hook(lambda _, args, out: written(out, vectors[0])))
-        for block, values in zip(tower.transformer.resblocks[1:], vectors[1:]):
-            write = lambda _, args, values=values: (written(args[0], values), *args[1:])  # noqa: E731
-            hooks.append(block.register_forward_pre_hook(write))
+        replace_output = lambda module, args, output: with_vectors(output, layers[0])  # noqa: E731
+        hooks.append(tower.token_embedding.register_forward_hook(replace_output))
+        for block, vectors in zip(tower.transformer.resblocks[1:], layers[1:]):
+            replace_input = lambda module, args, v=vectors: (with_vectors(args[0], v), *args[1:])  # noqa: E731
+            hooks.append(block.register_forward_pre_hook(replace_input))
     try:
         yield
     finally:

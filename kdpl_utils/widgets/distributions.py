@@ -215,8 +215,11 @@ def calibration_bench(
         figure = plots.calibration_bench(
             curve, nats, limits[teacher], ece, what, temperatures, now, runs, metric, zero_shot
         )
-        told = "" if runs is None else f" {metric}: {runs[now].mean():.1f}."
-        return figure, f"{what}: right for {right:.1%}, ECE {ece:.1%}, mean entropy {nats.mean():.2f} nats.{told}"
+        student_result = "" if runs is None else f" {metric}: {runs[now].mean():.1f}."
+        return (
+            figure,
+            f"{what}: right for {right:.1%}, ECE {ece:.1%}, mean entropy {nats.mean():.2f} nats.{student_result}",
+        )
 
     start = 1.0 if 1.0 in temperatures else temperatures[0]
     return Explorer(

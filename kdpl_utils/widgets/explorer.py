@@ -48,7 +48,7 @@ class Explorer:
 
     def _changed(self, _=None) -> None:
         try:
-            with _dying_young():
+            with short_lived_garbage():
                 figure, text = self.draw(**self.values)
                 self.png, self.alt = plots.png(figure), figure.alt
                 width, height = figure.get_size_inches() * 100
@@ -78,7 +78,7 @@ class Explorer:
 
 
 @contextmanager
-def _dying_young() -> Iterator[None]:
+def short_lived_garbage() -> Iterator[None]:
     """A figure is thousands of objects in cycles.  Collected at once they cost milliseconds; left to age beside
     PyTorch's modules they cost half a second at every twentieth redraw."""
     was_on = gc.isenabled()

@@ -47,8 +47,8 @@ def context_step(
         was = started[at] if len(started) else ""
         figure = plots.context_step(words[step][at], distances[step][at], similarity[step], curves, step, at, was)
         off = similarity[step][~np.eye(similarity.shape[1], dtype=bool)].mean()
-        told = ", ".join(f"{name} {values[step]:.1f} %" for name, values in curves.items())
-        return figure, f"After epoch {step}: {told}; two different names have a cosine of {off:.2f} on average."
+        percentages = ", ".join(f"{name} {values[step]:.1f} %" for name, values in curves.items())
+        return figure, f"After epoch {step}: {percentages}; two different names have a cosine of {off:.2f} on average."
 
     last = len(words) - 1
     return Explorer(
@@ -157,11 +157,11 @@ def ablation(
     def draw(metric, setting, pairs):
         shown = {s: np.asarray(values[s][metric]) for s in (settings if setting == both else [setting])}
         figure = plots.ablation(alphas, shown, metric, zero_shot and zero_shot[metric], pairs, f"{metric} by alpha")
-        told = []
+        sentences = []
         for name, seeds in shown.items():
             mean = seeds.mean(axis=1)
-            told.append(f"{name}: {mean.min():.1f} to {mean.max():.1f}, best at {alphas[int(mean.argmax())]:g}")
-        return figure, f"Means over {seeds.shape[1]} seeds, {metric}. " + "; ".join(told) + "."
+            sentences.append(f"{name}: {mean.min():.1f} to {mean.max():.1f}, best at {alphas[int(mean.argmax())]:g}")
+        return figure, f"Means over {seeds.shape[1]} seeds, {metric}. " + "; ".join(sentences) + "."
 
     return Explorer(
         draw,
@@ -211,8 +211,8 @@ def domain_lens(
         rows = {role: x[i].softmax(-1).numpy() for role, x in scores.items()}
         label = _label(labels, i)
         figure = plots.domain_lens(images[i], names, rows, shares, domain, label, k)
-        told = ", ".join(f"{role} {share:.1%}" for role, share in shares[domain].items())
-        return figure, f"{domain}, picture {i + 1} of {len(images)}. Right there: {told}."
+        percentages = ", ".join(f"{role} {share:.1%}" for role, share in shares[domain].items())
+        return figure, f"{domain}, picture {i + 1} of {len(images)}. Right there: {percentages}."
 
     return Explorer(
         draw,

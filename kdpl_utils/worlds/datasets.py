@@ -22,7 +22,7 @@ import numpy as np
 
 from ..support.extras import optional
 from .imagenet import SHIFTS, read_imagenet, read_imagenet_shift
-from .photos import ArrayPicture, Files, Labelled, class_folders, cut_classes, draw, of_labels, pictures_in
+from .photos import ArrayPicture, Files, Labelled, class_folders, cut_classes, of_labels, pictures_in, sample
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _read_sun(folder: Path) -> Files:
             )
             return _trainval(names, trainval, test, key="sun397")
     classes = [pictures_in(Path(f"{folder}{path}")) for path in paths]
-    drawn = [draw(photos, 100, f"sun397/{path}") for path, photos in zip(paths, classes, strict=True)]
+    drawn = [sample(photos, 100, f"sun397/{path}") for path, photos in zip(paths, classes, strict=True)]
     return Files(names, *cut_classes(drawn, "sun397", train=0.4, val=0.1))
 
 

@@ -123,7 +123,7 @@ def cut(items: Iterable, key: str, train: float, val: float) -> tuple[list, list
     return sorted(items[:first]), sorted(items[first:second]), sorted(items[second:])
 
 
-def draw(items: Iterable, most: int, key: str) -> list:
+def sample(items: Iterable, most: int, key: str) -> list:
     """``most`` items, or all where there are fewer, sorted; a pure function of the set of items and of ``key``."""
     items = sorted(items)
     return sorted(random.Random(key).sample(items, min(most, len(items))))

@@ -12,7 +12,7 @@ import kdpl_utils as kd
 from kdpl_utils.experiments import lab as lab_module
 from kdpl_utils.experiments.lab import Lab, NextView
 from kdpl_utils.experiments.plan import plan
-from kdpl_utils.experiments.training import Evaluation, Training, judged_by, taught_by
+from kdpl_utils.experiments.training import Evaluation, Training, evaluation_digest, training_digest
 from kdpl_utils.learners import VPT, CoOp
 from kdpl_utils.support.shipped import data_file
 from kdpl_utils.train import Recipe
@@ -140,19 +140,23 @@ def test_other_pictures_or_names_are_another_run(tmp_path):
         return kd.folder_world(tmp_path, names, dictionary=["tree", "leaf"])
 
     plain = world()
-    assert taught_by(plain, "kdpl") == taught_by(world(), "kdpl") == taught_by(world(["ash", "oak"]), "kdpl")
-    assert taught_by(plain, "kdpl") != taught_by(world(["an ash", "an oak"]), "kdpl")
+    assert (
+        training_digest(plain, "kdpl")
+        == training_digest(world(), "kdpl")
+        == training_digest(world(["ash", "oak"]), "kdpl")
+    )
+    assert training_digest(plain, "kdpl") != training_digest(world(["an ash", "an oak"]), "kdpl")
     other = replace(plain, dictionary=("bark",))
-    assert taught_by(other, "kdpl") == taught_by(plain, "kdpl")
-    assert taught_by(other, "kdpl-ca") != taught_by(plain, "kdpl-ca")
+    assert training_digest(other, "kdpl") == training_digest(plain, "kdpl")
+    assert training_digest(other, "kdpl-ca") != training_digest(plain, "kdpl-ca")
     shifted = replace(plain, shifts={"winter": plain.test})
-    assert judged_by(shifted, "domains") != judged_by(plain, "domains")  # a data set that came later
-    assert judged_by(shifted, "test") == judged_by(plain, "test")
-    assert taught_by(shifted, "kdpl") == taught_by(plain, "kdpl")
+    assert evaluation_digest(shifted, "domains") != evaluation_digest(plain, "domains")  # a data set that came later
+    assert evaluation_digest(shifted, "test") == evaluation_digest(plain, "test")
+    assert training_digest(shifted, "kdpl") == training_digest(plain, "kdpl")
     for picture in (tmp_path / "oak").iterdir():
         Image.new("RGB", (8, 8), "white").save(picture)
         os.utime(picture, (0, 0))  # however soon after
-    assert taught_by(world(), "kdpl") != taught_by(plain, "kdpl")
+    assert training_digest(world(), "kdpl") != training_digest(plain, "kdpl")
 
 
 def test_an_evaluation_has_a_file_of_its_own(tmp_path):

@@ -5,6 +5,7 @@ The paths against the oracle, which writes every prompt out at full length; lear
 
 import contextlib
 import copy
+import doctest
 import itertools
 
 import open_clip
@@ -17,7 +18,14 @@ from torch.nn import functional as F
 from kdpl_utils.loading import load_vlm
 from kdpl_utils.prompts import PromptTexts
 from kdpl_utils.towers import text
-from kdpl_utils.towers.text import PromptTree, encode_plainly, encode_prompts, plant, shares_beginnings, text_tower
+from kdpl_utils.towers.text import (
+    PromptTree,
+    build_trees,
+    encode_plainly,
+    encode_prompts,
+    shares_beginnings,
+    text_tower,
+)
 from kdpl_utils.vlm import encode_texts
 
 N, DEPTH, WIDTH = 2, 3, 24  # learned vectors, layers with fresh ones, width of the tiny text tower
@@ -221,7 +229,7 @@ def test_a_tree_by_hand():
     rows = [[9, ~0, 5, 6, 0], [9, ~0, 5, 0], [9, ~0, 7, 6, 0], [9, ~0, 5, 6, 0]]
     tree = PromptTree(rows)
     # 9 | ~0 | 5 7 | 6 0 6 | 0 0: the two 6 stand behind different words
-    assert len(tree.symbol) == len(tree.depth) == len(tree.first) == 9 and tree.path.shape == (4, 5)
+    assert len(tree.symbol) == len(tree.depth) == len(tree.first_position) == 9 and tree.path.shape == (4, 5)
     assert [tree.symbol[row].tolist() for row in tree.path] == [r + r[-1:] * (5 - len(r)) for r in rows]
     assert tree.path[0].tolist() == tree.path[3].tolist()
     assert len({r[0].item() for r in tree.path}) == len({r[1].item() for r in tree.path}) == 1
@@ -239,8 +247,8 @@ def test_no_two_nodes_are_one_beginning(vlm):
     assert len(tree.symbol) == len({tuple(row[: i + 1]) for row in rows for i in range(len(row))})
     assert 2 * len(tree.symbol) < sum(map(len, rows))  # it does share
     flat = tree.path.flatten()
-    assert torch.equal(flat[tree.first], torch.arange(len(tree.symbol)))
-    assert torch.equal(tree.depth, tree.first % tree.path.shape[1])
+    assert torch.equal(flat[tree.first_position], torch.arange(len(tree.symbol)))
+    assert torch.equal(tree.depth, tree.first_position % tree.path.shape[1])
     assert (tree.symbol[tree.slot] == ~tree.vector).all() and (tree.symbol < 0).sum() == len(tree.slot) == N
     for row, path in zip(rows, tree.path):
         assert tree.symbol[path].tolist()[: len(row)] == row and tree.end.tolist().count(path[-1]) == 1
@@ -281,10 +289,10 @@ def test_chunks_change_nothing(vlm, monkeypatch, tree, kept):
     """Several trees, activations kept or computed again: features and gradients of one big tree."""
     ctx, *deep = learned = vectors()
     rows, runs, encode = rows_of(vlm, MANY), [], text._encode_tree
-    assert len(rows) == 49 < text.TREE
+    assert len(rows) == 49 < text.PROMPTS_PER_TREE_CPU
     whole = encode_prompts(vlm.model, rows, ctx, deep)
-    monkeypatch.setattr(text, "TREE", tree)
-    monkeypatch.setattr(text, "KEPT", kept)
+    monkeypatch.setattr(text, "PROMPTS_PER_TREE_CPU", tree)
+    monkeypatch.setattr(text, "MAX_PROMPTS_IN_MEMORY", kept)
     monkeypatch.setattr(text, "_encode_tree", lambda *args: (runs.append(args[1]), encode(*args))[1])
     trees = -(-49 // tree)
     found = encode_prompts(vlm.model, rows, ctx, deep)
@@ -301,7 +309,7 @@ def test_chunks_of_the_plain_path(emoji, monkeypatch):
     ctx, *deep = learned = vectors()
     rows = rows_of(vlm, MANY[:9])
     whole = encode_prompts(vlm.model, rows, ctx, deep)
-    monkeypatch.setattr(text, "TREE", 4)
+    monkeypatch.setattr(text, "PROMPTS_PER_TREE_CPU", 4)
     with paths_taken(monkeypatch) as taken:
         agree(encode_prompts(vlm.model, rows, ctx, deep), whole, learned)
     assert taken == ["plain"] * 3
@@ -309,9 +317,9 @@ def test_chunks_of_the_plain_path(emoji, monkeypatch):
 
 def test_trees_of_neighbours(vlm, monkeypatch):
     """Each row in one tree; sorted, so that a tree of neighbours has fewer nodes than one of strangers."""
-    monkeypatch.setattr(text, "TREE", 7)
+    monkeypatch.setattr(text, "PROMPTS_PER_TREE_CPU", 7)
     rows = rows_of(vlm, MANY)
-    forest = plant(vlm.model, rows)
+    forest = build_trees(vlm.model, rows)
     assert sorted(r for members, _ in forest for r in members) == list(range(49)) and len(forest) == 7
     strangers = sum(len(PromptTree(rows[i::7]).symbol) for i in range(7))
     assert sum(len(tree.symbol) for _, tree in forest) < strangers
@@ -319,9 +327,9 @@ def test_trees_of_neighbours(vlm, monkeypatch):
 
 def test_a_gpu_gets_fewer_and_larger_trees(vlm, monkeypatch):
     """By the device alone: one that holds no numbers serves as well."""
-    monkeypatch.setattr(text, "TREE", 7)
+    monkeypatch.setattr(text, "PROMPTS_PER_TREE_CPU", 7)
     elsewhere = copy.deepcopy(vlm.model).to("meta")
-    ((members, tree),) = plant(elsewhere, rows_of(vlm, MANY))
+    ((members, tree),) = build_trees(elsewhere, rows_of(vlm, MANY))
     assert len(members) == 49 and tree.path.device.type == "meta"
 
 
@@ -344,15 +352,15 @@ def test_memory_is_bounded(vlm, monkeypatch):
     """With trees computed again, what is held does not grow with the names, but for their features."""
     ctx, *deep = vectors()
     few, many = (rows_of(vlm, [f"{w} {i}" for i in range(n) for w in WORDS]) for n in (4, 40))
-    monkeypatch.setattr(text, "TREE", 14)
+    monkeypatch.setattr(text, "PROMPTS_PER_TREE_CPU", 14)
     weights = sum(p.nbytes for p in vlm.model.parameters())
 
     def held(rows):
         return held_for_gradient(lambda: encode_prompts(vlm.model, rows, ctx, deep))
 
-    monkeypatch.setattr(text, "KEPT", 10_000)
+    monkeypatch.setattr(text, "MAX_PROMPTS_IN_MEMORY", 10_000)
     kept = [held(few), held(many)]
-    monkeypatch.setattr(text, "KEPT", 0)
+    monkeypatch.setattr(text, "MAX_PROMPTS_IN_MEMORY", 0)
     again = [held(few), held(many)]
     assert kept[1] - kept[0] > 5 * (kept[0] - weights) > 0  # ten times the names
     assert again[1] < 0.02 * kept[1] and again[0] < 0.2 * kept[0]
@@ -362,8 +370,8 @@ def test_trees_are_remembered_and_forgotten(emoji, monkeypatch):
     """Building a tree takes time: the same names again do not, and no more than a few lists are kept."""
     from kdpl_utils import prompts
 
-    planted, grow = [], prompts.plant
-    monkeypatch.setattr(prompts, "plant", lambda model, rows: (planted.append(len(rows)), grow(model, rows))[1])
+    planted, grow = [], prompts.build_trees
+    monkeypatch.setattr(prompts, "build_trees", lambda model, rows: (planted.append(len(rows)), grow(model, rows))[1])
     texts = PromptTexts(emoji, N)
     ctx = torch.randn(N, 128)
     for _ in range(3):
@@ -371,6 +379,10 @@ def test_trees_are_remembered_and_forgotten(emoji, monkeypatch):
     assert planted == [len(WORDS)]
     for i in range(20):
         texts.encode([f"sushi {i}"], ctx)
-    assert len(texts._forests) == prompts.REMEMBERED
+    assert len(texts._forests) == prompts.MAX_CACHED_FORESTS
     first = texts.encode(WORDS, ctx)
     assert planted.count(len(WORDS)) == 2 and torch.equal(first, PromptTexts(emoji, N).encode(WORDS, ctx))
+
+
+def test_the_worked_example():
+    assert doctest.testmod(text).failed == 0 and doctest.testmod(text).attempted == 3

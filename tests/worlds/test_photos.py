@@ -5,12 +5,12 @@ from kdpl_utils.support.extras import optional
 from kdpl_utils.worlds.photos import (
     cut,
     cut_classes,
-    draw,
     is_picture,
     is_readable,
     of_labels,
     open_photo,
     pictures_in,
+    sample,
 )
 
 
@@ -41,8 +41,8 @@ def test_classes_are_cut_one_by_one():
 
 def test_draw_takes_all_of_few():
     items = list(range(50))
-    assert draw(items, 80, "key") == items and len(set(draw(items, 8, "key"))) == 8
-    assert draw(items[::-1], 8, "key") == draw(items, 8, "key") != draw(items, 8, "other")
+    assert sample(items, 80, "key") == items and len(set(sample(items, 8, "key"))) == 8
+    assert sample(items[::-1], 8, "key") == sample(items, 8, "key") != sample(items, 8, "other")
 
 
 def test_pictures_are_told_by_their_names(tmp_path):
