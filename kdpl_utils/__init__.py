@@ -1,9 +1,22 @@
 """KDPL, prompt learning by unsupervised knowledge distillation (arXiv 2407.03056), small enough to read.
 
-The files beside this one are the method, in reading order: ``vlm``, ``loading``, ``prompts``, ``distill``, ``train``,
-``evaluate``, ``shots``, ``supervision``, ``protocol``. The folders hold the rest: ``learners`` (one file a method),
-``towers`` (both towers, opened), ``worlds`` (pictures and names), ``experiments`` (the paper's runs), ``plots``,
-``widgets``, ``apps`` (what is called from a shell) and ``support``.
+The files beside this one are the whole method. Read them in this order:
+
+1. ``vlm``: a frozen CLIP turns pictures and names into unit vectors, and these into logits.
+2. ``loading``: ``load_vlm`` reads the weights, and says in a sentence why it cannot.
+3. ``prompts``: learned vectors take the place of "a photo of a", and the gradient reaches them alone (CoOp).
+4. ``distill``: the losses between teacher and student, and the choice of names for a batch. These lines make KDPL.
+5. ``supervision``: labels, a teacher, or a teacher over a dictionary become the loss of a training step.
+6. ``train``: one loop, ``fit``, serves every loss and every learner.
+7. ``evaluate``: accuracy, calibration, agreement, and intervals for differences.
+8. ``shots``: a seed draws the few pictures that are learned from.
+9. ``protocol``: train on those, test on base and novel names and on shifts, and say what the numbers support.
+
+The folders hold the rest. ``learners``: one file for each published method, and their files on disk. ``towers``: both
+towers of CLIP, opened for learned vectors. ``worlds``: where pictures and names come from. ``experiments``: the paper's
+runs, resumable. ``plots`` and ``widgets``: figures and explorers of the lessons. ``apps``: what a shell or a notebook
+calls. ``support``: disk, threads, shipped files. A file imports only from its own room and from rooms below it
+(``tests/test_structure.py``).
 """
 
 from .distill import forward_kl, mix_teachers, reverse_kl, select_classes, symmetric_kl

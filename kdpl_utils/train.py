@@ -26,7 +26,8 @@ class Recipe:
     warmup_epochs: int = 1
     warmup_lr: float = 1e-5
     seed: int = 0
-    average: tuple[float, float] | None = None  # (mean, sd) in epochs: end at the Gaussian average of all epochs' ends
+    # (mean, sd) in epochs: the final weights are a Gaussian-weighted average over the ends of all epochs.
+    average: tuple[float, float] | None = None
 
     def __post_init__(self):
         if self.average is not None and self.average[1] <= 0:

@@ -53,7 +53,7 @@ class VLM:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the image tower computes in; features and everything learned are float32 or better."""
+        """The data type of the image tower. Features and learned parameters stay at least float32."""
         return next(p.dtype for p in self.model.visual.parameters() if p.ndim == 4)  # of its first convolution
 
 

@@ -77,7 +77,9 @@ def adapt_folder(
     Asked again with the same ``out``, only what has changed is done again.
 
     Raises:
-        ValueError: what was asked for does not fit together; one sentence says what to change.
+        ValueError: there is no such mode or learner, the mode needs labels or names that are not there, or the share
+            of labels is not between 0 and 1.
+        FileNotFoundError: there is no such folder, or no picture in it.
     """
     start, out = time.perf_counter(), Path(out)
     world = folder_world(folder, classnames, dictionary=dictionary)

@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from .style import INK, PALE, ROLES, Figure, done, draw_line, grid, looks, plain, short, style
+from .style import INK, PALE, ROLES, Figure, draw_line, grid, looks_of, shortened, style, with_alt, without_frame
 
 GREY = "#666666"
 
 
 def draw_reliability(ax: Axes, curves: Mapping[str, tuple], size: float = 9) -> None:
-    plain(ax).plot([0, 1], [0, 1], color=GREY, ls=":", lw=1.2, label="calibrated")
+    without_frame(ax).plot([0, 1], [0, 1], color=GREY, ls=":", lw=1.2, label="calibrated")
     for i, (name, (confidence, acc, count)) in enumerate(curves.items()):
         used = np.asarray(count) > 0
         draw_line(ax, np.asarray(confidence)[used], np.asarray(acc)[used], style(name, i), label=name)
@@ -39,24 +39,28 @@ def reliability(curves: Mapping[str, tuple], title: str = "Reliability") -> Figu
         width = 1 / len(share) / len(curves)
         left = np.arange(len(share)) / len(share) + i * width
         strip.bar(left, share, width, align="edge", color=look["color"], hatch=look["hatch"], edgecolor=INK, lw=0.4)
-    plain(strip).set(xlabel="confidence (highest probability)", ylabel="share of\npictures")
-    return done(fig, f"{title}: accuracy by confidence for {', '.join(curves)}; the diagonal is perfect calibration.")
+    without_frame(strip).set(xlabel="confidence (highest probability)", ylabel="share of\npictures")
+    return with_alt(
+        fig, f"{title}: accuracy by confidence for {', '.join(curves)}; the diagonal is perfect calibration."
+    )
 
 
 def entropy_histogram(entropies: Mapping[str, Sequence[float]], limit: float, unit: str = "nats") -> Figure:
     """How undecided each model is: ``entropies`` maps a role to (N,), ``limit`` is that of the uniform distribution."""
     fig, axes = grid(5.6, 0.7 + 1.25 * len(entropies), len(entropies), 1, sharex=True, sharey=True)
-    bins, told = np.linspace(0, limit, 25), []
+    bins, summary = np.linspace(0, limit, 25), []
     for i, (ax, (name, values)) in enumerate(zip(axes[:, 0], entropies.items())):
         values, look = np.asarray(values), style(name, i)
         share = np.full(len(values), 1 / len(values))
-        plain(ax).hist(values, bins, weights=share, color=look["color"], hatch=look["hatch"], edgecolor=INK, lw=0.5)
+        without_frame(ax).hist(
+            values, bins, weights=share, color=look["color"], hatch=look["hatch"], edgecolor=INK, lw=0.5
+        )
         ax.axvline(values.mean(), color=INK, lw=1.5)
         ax.set_title(f"{name}: mean {values.mean():.2f} {unit}", fontsize=9, loc="left")
-        told.append(f"{name} {values.mean():.2f}")
+        summary.append(f"{name} {values.mean():.2f}")
     axes[-1, 0].set(xlim=(0, limit), xlabel=f"entropy of a picture's distribution, {unit} (right end: uniform)")
     fig.supylabel("share of pictures", fontsize=9)
-    return done(fig, f"Histograms of entropy in {unit}, of at most {limit:.2f}; means: {', '.join(told)}.")
+    return with_alt(fig, f"Histograms of entropy in {unit}, of at most {limit:.2f}; means: {', '.join(summary)}.")
 
 
 def learning_curves(
@@ -64,20 +68,20 @@ def learning_curves(
 ) -> Figure:
     """Curves (seeds, epochs) in one panel each, every seed thin and their mean bold, with the zero-shot line."""
     fig, axes = grid(4.2 * len(curves), 3.5, 1, len(curves))
-    told = []
+    summary = []
     for ax, (name, values) in zip(axes.flat, curves.items()):
         values = np.asarray(values)
         draw_curves(ax, values, zero_shot[name])
         ax.set_title(name)
         ax.set_ylabel(ylabel)
-        told.append(f"{name} from {zero_shot[name]:.1f} zero-shot to {values[:, -1].mean():.1f}")
+        summary.append(f"{name} from {zero_shot[name]:.1f} zero-shot to {values[:, -1].mean():.1f}")
     axes[0, 0].legend(frameon=False, fontsize=8)
-    return done(fig, f"Learning curves of {len(values)} seeds: " + "; ".join(told) + ".")
+    return with_alt(fig, f"Learning curves of {len(values)} seeds: " + "; ".join(summary) + ".")
 
 
 def draw_curves(ax: Axes, values: np.ndarray, zero_shot: float) -> None:
     epochs = np.arange(1, values.shape[1] + 1)
-    plain(ax).plot(epochs, values.T, color=ROLES["student after"]["color"], alpha=0.45, lw=0.9)
+    without_frame(ax).plot(epochs, values.T, color=ROLES["student after"]["color"], alpha=0.45, lw=0.9)
     draw_line(ax, epochs, values.mean(axis=0), ROLES["student after"], label="learned (mean of seeds)", marker=False)
     draw_line(ax, epochs[[0, -1]], [zero_shot] * 2, ROLES["student before"], label="zero-shot", marker=False)
     ax.set_xlabel("training epoch")
@@ -89,21 +93,22 @@ def slopes(
 ) -> Figure:
     """Paired slopes: from ``before[column]`` to each method's seeds, ``after[method][column]``, a panel a column."""
     fig, axes = grid(max(2.5, 1.1 + 0.5 * len(after)) * len(before), 3.8, 1, len(before))
-    told = []
+    summary = []
     for ax, (column, start) in zip(axes.flat, before.items()):
-        plain(ax).axhline(start, color=GREY, ls=":", lw=1)
-        for i, (look, (method, values)) in enumerate(zip(looks(list(after)), after.items())):
+        without_frame(ax).axhline(start, color=GREY, ls=":", lw=1)
+        for i, (look, (method, values)) in enumerate(zip(looks_of(list(after)), after.items())):
             for value in values[column]:
                 ax.plot([0, i + 1], [start, value], color=GREY, alpha=0.45, lw=0.9)
             draw_line(ax, [i + 1] * len(values[column]), values[column], look, ls="", width=0)
-            told.append(f"{method} {column} {np.mean(values[column]):.1f}")
+            summary.append(f"{method} {column} {np.mean(values[column]):.1f}")
         ax.plot(0, start, marker="o", ms=7, color=ROLES["student before"]["color"], markeredgecolor=INK)
         ax.set_xticks(range(len(after) + 1), ["zero-shot", *after], rotation=30, ha="right")
         ax.set_title(column)
         ax.margins(x=0.14)
     axes[0, 0].set_ylabel(ylabel)
-    return done(
-        fig, f"Zero-shot {', '.join(f'{c} {v:.1f}' for c, v in before.items())}; means over seeds: {'; '.join(told)}."
+    return with_alt(
+        fig,
+        f"Zero-shot {', '.join(f'{c} {v:.1f}' for c, v in before.items())}; means over seeds: {'; '.join(summary)}.",
     )
 
 
@@ -111,28 +116,28 @@ def seed_dots(values: Mapping[str, Sequence[float]], reference: float, xlabel: s
     """Every seed of every setting as a dot, with the mean as a bar and a reference line."""
     fig, ((ax,),) = grid(6.4, 1.1 + 0.42 * len(values))
     for i, v in enumerate(values.values()):
-        plain(ax).plot(v, [i] * len(v), ls="", marker="o", alpha=0.7, color=GREY, markeredgecolor=INK)
+        without_frame(ax).plot(v, [i] * len(v), ls="", marker="o", alpha=0.7, color=GREY, markeredgecolor=INK)
         ax.plot([np.mean(v)] * 2, [i - 0.28, i + 0.28], color=INK, lw=2)
     draw_line(ax, [reference] * 2, [-0.5, len(values) - 0.5], ROLES["student before"], False, label="zero-shot student")
     ax.set_yticks(range(len(values)), list(values))
     ax.set(ylim=(len(values) - 0.5, -0.5), xlabel=xlabel)
     ax.set_title(title, pad=20)
     ax.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
-    told = "; ".join(f"{name} {np.mean(v):.1f}" for name, v in values.items())
-    return done(fig, f"{xlabel}, mean over seeds: {told}; zero-shot student {reference:.1f}.")
+    summary = "; ".join(f"{name} {np.mean(v):.1f}" for name, v in values.items())
+    return with_alt(fig, f"{xlabel}, mean over seeds: {summary}; zero-shot student {reference:.1f}.")
 
 
 def k_curves(ks: Sequence[int], curves: Mapping[str, Sequence[float]], title: str = "") -> Figure:
     """Per cent against K on a logarithmic axis; curves of one value a K."""
     fig, ((ax,),) = grid(6, 3.6)
     for i, (name, values) in enumerate(curves.items()):
-        draw_line(plain(ax), ks, values, style(name, i), label=name)
+        draw_line(without_frame(ax), ks, values, style(name, i), label=name)
     ax.set(xscale="log", xlabel="K, names kept for a batch", ylabel="per cent", title=title, ylim=(0, 104))
     ax.set_xticks(ks, [str(k) for k in ks])
     ax.minorticks_off()
     ax.legend(frameon=False, fontsize=8)
-    told = "; ".join(f"{n} from {v[0]:.0f} at K = {ks[0]} to {v[-1]:.0f} at K = {ks[-1]}" for n, v in curves.items())
-    return done(fig, f"{title}: {told}.")
+    summary = "; ".join(f"{n} from {v[0]:.0f} at K = {ks[0]} to {v[-1]:.0f} at K = {ks[-1]}" for n, v in curves.items())
+    return with_alt(fig, f"{title}: {summary}.")
 
 
 def ablation(
@@ -148,13 +153,13 @@ def ablation(
     With ``pairs`` a thin line joins the runs of one seed: they share pictures and order.
     """
     fig, axes = grid(max(6, 4.3 * len(values)), 4, 1, len(values), sharey=True)
-    told = []
+    summary = []
     for i, (ax, (setting, seeds)) in enumerate(zip(axes.flat, values.items())):
         seeds, look = np.asarray(seeds, dtype=float), style(setting, i)
         if pairs:
-            plain(ax).plot(alphas, seeds, color=GREY, lw=0.8, alpha=0.7)
+            without_frame(ax).plot(alphas, seeds, color=GREY, lw=0.8, alpha=0.7)
         spread = np.repeat(alphas, seeds.shape[1])
-        plain(ax).plot(spread, seeds.ravel(), ls="", marker="o", ms=4, color="white", markeredgecolor=GREY)
+        without_frame(ax).plot(spread, seeds.ravel(), ls="", marker="o", ms=4, color="white", markeredgecolor=GREY)
         draw_line(ax, alphas, seeds.mean(axis=1), look, label=f"mean of {seeds.shape[1]} seeds")
         if reference is not None:
             draw_line(
@@ -164,11 +169,11 @@ def ablation(
         ax.set_xlabel("alpha (0: reverse KL, 1: forward KL)")
         ax.set_title(setting)
         best = int(seeds.mean(axis=1).argmax())
-        told.append(f"{setting} highest mean {seeds.mean(axis=1)[best]:.1f} at alpha {alphas[best]:g}")
+        summary.append(f"{setting} highest mean {seeds.mean(axis=1)[best]:.1f} at alpha {alphas[best]:g}")
     axes[0, 0].set_ylabel(ylabel)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False, fontsize=8.5)
     fig.suptitle(title, fontsize=11)
-    return done(fig, f"{ylabel} against alpha, every seed: {'; '.join(told)}.")
+    return with_alt(fig, f"{ylabel} against alpha, every seed: {'; '.join(summary)}.")
 
 
 def draw_pareto(
@@ -177,13 +182,13 @@ def draw_pareto(
     """Every seed's gain (names, seeds) over the cost of each name; the front's points are filled and joined."""
     cost, gain, front = np.asarray(cost, float), np.asarray(gain, float), np.asarray(front, bool)
     mean = gain.mean(axis=1)
-    plain(ax).axhline(0, color=GREY, lw=1, ls=":")
+    without_frame(ax).axhline(0, color=GREY, lw=1, ls=":")
     ax.plot(np.repeat(cost, gain.shape[1]), gain.ravel(), ls="", marker="o", ms=3.5, color="white", mec=GREY)
     order = np.flatnonzero(front)[np.argsort(cost[front])]
     ax.plot(cost[order], mean[order], color=ROLES["teacher"]["color"], lw=1.6, drawstyle="steps-post")
     for c, m, name, on in zip(cost, mean, names, front):
         ax.plot(c, m, marker="s", ms=9, color=ROLES["teacher"]["color"] if on else "white", mec=INK)
-        ax.annotate(short(name), (c, m), (7, 7), textcoords="offset points", fontsize=8)
+        ax.annotate(shortened(name), (c, m), (7, 7), textcoords="offset points", fontsize=8)
     ax.set_xscale("log")
     ax.set_xlim(cost.min() / 1.5, cost.max() * 2.6)
     ticks = np.unique(cost)
@@ -207,11 +212,11 @@ def pareto(
     fig, ((ax,),) = grid(6.2, 3.9)
     draw_pareto(ax, names, cost, gain, front, None)
     ax.set(xlabel=xlabel, ylabel=ylabel, title="What a larger teacher costs and buys")
-    told = "; ".join(
+    summary = "; ".join(
         f"{n} {c:.3g} → {np.mean(g):+.1f}{' (on the front)' if f else ''}"
         for n, c, g, f in zip(names, cost, gain, front)
     )
-    return done(fig, f"{ylabel} against {xlabel}: {told}.")
+    return with_alt(fig, f"{ylabel} against {xlabel}: {summary}.")
 
 
 def gain_vs_teacher(
@@ -219,21 +224,21 @@ def gain_vs_teacher(
 ) -> Figure:
     """The student's gain (seeds, in points) against the teacher's accuracy, one point a domain."""
     fig, ((ax,),) = grid(6.2, 3.9)
-    plain(ax).axhline(0, color=GREY, lw=1, ls=":")
+    without_frame(ax).axhline(0, color=GREY, lw=1, ls=":")
     for name, accuracy in teacher.items():
         seeds = np.asarray(gain[name], float)
         ax.plot([accuracy] * 2, [seeds.min(), seeds.max()], color=GREY, lw=1.2)
         ax.plot([accuracy] * len(seeds), seeds, ls="", marker="o", ms=3.5, color="white", mec=GREY)
         ax.plot(accuracy, seeds.mean(), marker="D", ms=7, color=ROLES["student after"]["color"], mec=INK)
-        ax.annotate(short(name), (accuracy, seeds.mean()), (8, 5), textcoords="offset points", fontsize=8)
+        ax.annotate(shortened(name), (accuracy, seeds.mean()), (8, 5), textcoords="offset points", fontsize=8)
     ax.margins(x=0.2, y=0.15)
     ax.set(
         xlabel=xlabel,
         ylabel="student's gain over zero-shot, points",
         title="The student's gain by what its teacher knows",
     )
-    told = "; ".join(f"{n}: teacher {teacher[n]:.1f} %, gain {np.mean(gain[n]):+.1f}" for n in teacher)
-    return done(fig, f"Gain of the student against the teacher's accuracy, by domain. {told}.")
+    summary = "; ".join(f"{n}: teacher {teacher[n]:.1f} %, gain {np.mean(gain[n]):+.1f}" for n in teacher)
+    return with_alt(fig, f"Gain of the student against the teacher's accuracy, by domain. {summary}.")
 
 
 def context_words(words: Sequence[Sequence[str]], distances, started: Sequence[str] = ()) -> Figure:
@@ -244,14 +249,14 @@ def context_words(words: Sequence[Sequence[str]], distances, started: Sequence[s
         draw_words(ax, row, d)
         ax.set_title(f"vector {i + 1}" + (f"\n(was “{started[i]}”)" if len(started) else ""), fontsize=9)
     fig.supxlabel("distance to the learned vector (shorter: nearer)", fontsize=9)
-    told = "; ".join(f"vector {i + 1}: {', '.join(row)}" for i, row in enumerate(words))
-    return done(fig, f"Nearest words of the vocabulary, nearest first. {told}.")
+    summary = "; ".join(f"vector {i + 1}: {', '.join(row)}" for i, row in enumerate(words))
+    return with_alt(fig, f"Nearest words of the vocabulary, nearest first. {summary}.")
 
 
 def draw_words(ax: Axes, words: Sequence[str], distances: Sequence[float]) -> None:
-    plain(ax).barh(range(len(words)), distances, 0.8, color=PALE, edgecolor=INK, linewidth=0.5)
+    without_frame(ax).barh(range(len(words)), distances, 0.8, color=PALE, edgecolor=INK, linewidth=0.5)
     for i, word in enumerate(words):
-        ax.text(0.0, i, f" {short(word, 16)}", va="center", fontsize=9, color=INK)
+        ax.text(0.0, i, f" {shortened(word, 16)}", va="center", fontsize=9, color=INK)
     ax.set_yticks([])
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.set_ylim(len(words) - 0.5, -0.5)

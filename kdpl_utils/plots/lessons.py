@@ -18,18 +18,18 @@ from .style import (
     Figure,
     axis_labels,
     captioned,
-    done,
+    contact_sheet,
     draw_bars,
+    draw_key,
     draw_line,
+    draw_picture,
     headline,
-    key,
     name_rows,
-    new,
-    place,
-    plain,
-    sheet,
-    short,
+    new_figure,
+    shortened,
     style,
+    with_alt,
+    without_frame,
 )
 
 
@@ -58,7 +58,7 @@ def prediction(
 ) -> Figure:
     """One picture against a set of names: (C,) cosines, logits or probabilities (``kind`` names the axis)."""
     values = np.asarray(values)
-    fig = new(9, 3.9)
+    fig = new_figure(9, 3.9)
     _title(fig, f"The {kind} of each name")
     captioned(fig, image, names, label, 0.86)
     chosen = chosen_names({"student": values}, k, label)
@@ -67,7 +67,7 @@ def prediction(
     ax = fig.add_axes((0.44, 0.14, 0.53, 0.75))
     draw_distributions(ax, names, {"student": values}, chosen, label, (low, high), kind, rest=kind == "probability")
     best = chosen[0]
-    return done(fig, f"Largest {kind} of {len(names)} names: {names[best]}, {values[best]:.2f}.")
+    return with_alt(fig, f"Largest {kind} of {len(names)} names: {names[best]}, {values[best]:.2f}.")
 
 
 def temperature(
@@ -87,7 +87,7 @@ def temperature(
         curve: (confidence, accuracy, count), each (bins,), of all pictures at this scale.
     """
     p = np.asarray(probabilities)
-    fig = new(10, 3.9)
+    fig = new_figure(10, 3.9)
     _title(fig, f"Logits are cosines times {scale:.3g}")
     captioned(fig, image, names, label, 0.86)
     ax = fig.add_axes((0.4, 0.38, 0.26, 0.5))
@@ -100,7 +100,7 @@ def temperature(
     alt = (
         f"Scale {scale:.3g}: {names[int(p.argmax())]} {p.max():.2f}, entropy {entropy:.2f} nats; ECE {100 * ece:.1f} %."
     )
-    return done(fig, alt)
+    return with_alt(fig, alt)
 
 
 def context_step(
@@ -118,7 +118,7 @@ def context_step(
         words, distances: (k,) the nearest words of the vector at ``position``, nearest first.
         curves: (S,) per cent by step, "base" and "novel".
     """
-    fig = new(10, 3.7)
+    fig = new_figure(10, 3.7)
     _title(fig, f"Context vector {position + 1}" + (f" (was “{started}”)" if started else "") + f" after epoch {step}")
     ax = fig.add_axes((0.03, 0.15, 0.21, 0.68))
     draw_words(ax, words, distances)
@@ -129,7 +129,7 @@ def context_step(
     middle.set(xticks=[], yticks=[])
     axis_labels(middle, "cosine: dark −0.2, bright 1")
     headline(middle, f"{len(similarity)} class names, pairwise")
-    right = plain(fig.add_axes((0.615, 0.15, 0.37, 0.65)))
+    right = without_frame(fig.add_axes((0.615, 0.15, 0.37, 0.65)))
     for i, (name, values) in enumerate(curves.items()):
         draw_line(right, range(len(values)), values, style(name, i), marker=False, label=name)
         right.plot(step, values[step], marker=style(name, i)["marker"], ms=8, color=style(name, i)["color"], mec=INK)
@@ -138,9 +138,9 @@ def context_step(
     right.yaxis.set_major_locator(MaxNLocator(5))
     headline(right, "top-1, %")
     axis_labels(right, "training epoch (0: the words)")
-    key(fig, 0.7, 0.945, list(curves), markers=True)
-    told = ", ".join(f"{name} {values[step]:.1f} %" for name, values in curves.items())
-    return done(fig, f"Epoch {step}, context vector {position + 1}: nearest words {', '.join(words)}; {told}.")
+    draw_key(fig, 0.7, 0.945, list(curves), markers=True)
+    summary = ", ".join(f"{name} {values[step]:.1f} %" for name, values in curves.items())
+    return with_alt(fig, f"Epoch {step}, context vector {position + 1}: nearest words {', '.join(words)}; {summary}.")
 
 
 # --- three names: a triangle holds every distribution
@@ -169,7 +169,7 @@ def simplex(
         moves: (3,) the student's probabilities after a small step down each loss.
         landscape: (P,) a loss in bits at the ``points`` (P, 3), drawn as shades; ``shades`` says which.
     """
-    fig = new(8.6, 4.3)
+    fig = new_figure(8.6, 4.3)
     _title(fig, title or "Where each KL pulls the student")
     ax = fig.add_axes((0.05, 0.04, 0.46, 0.8))
     corner = _place(np.eye(3))
@@ -178,7 +178,9 @@ def simplex(
         ax.tricontourf(xy[:, 0], xy[:, 1], np.asarray(landscape), levels=12, cmap="Greys", alpha=0.55, zorder=0)
     ax.plot(*corner[[0, 1, 2, 0]].T, color=INK, lw=1.2)
     for name, (x, y), (ha, va) in zip(names, corner, (("left", "top"), ("right", "top"), ("center", "bottom"))):
-        ax.text(x, y + (0.03 if va == "bottom" else -0.03), short(name, 16), ha=ha, va=va, fontsize=9, weight="bold")
+        ax.text(
+            x, y + (0.03 if va == "bottom" else -0.03), shortened(name, 16), ha=ha, va=va, fontsize=9, weight="bold"
+        )
     here = _place(student)
     looks = {loss: style(loss, i) for i, loss in enumerate(losses)}
     for loss in sorted(moves, key=lambda name: -np.hypot(*(_place(moves[name]) - here))):  # the shortest on top
@@ -190,10 +192,10 @@ def simplex(
         ax.plot(*_place(p), marker=look["marker"], ms=11, color=look["color"], mec=INK, ls="", label=role, zorder=5)
     ax.set(xlim=(-0.06, 1.06), ylim=(-0.1, 0.96), aspect="equal")
     ax.axis("off")
-    key(fig, 0.03, 0.86, ["teacher", "student"], markers=True)
+    draw_key(fig, 0.03, 0.86, ["teacher", "student"], markers=True)
     if shades:
         fig.text(0.28, 0.035, f"the darker, the higher the {shades} KL there", ha="center", fontsize=8.5, color=INK)
-    right = plain(fig.add_axes((0.68, 0.2, 0.29, 0.52)))
+    right = without_frame(fig.add_axes((0.68, 0.2, 0.29, 0.52)))
     for i, (loss, value) in enumerate(losses.items()):
         draw_bars(right, [i], [value], 0.6, style(loss, i))
         right.text(value, i, f" {value:.2f}", va="center", fontsize=9)
@@ -202,9 +204,9 @@ def simplex(
     right.set_xlim(0, max(1.0, 1.25 * max(losses.values())))
     axis_labels(right, "bits")
     headline(right, "the losses now; arrows: a step down each")
-    told = ", ".join(f"{loss} {value:.2f}" for loss, value in losses.items())
+    summary = ", ".join(f"{loss} {value:.2f}" for loss, value in losses.items())
     p, q = (", ".join(f"{n} {v:.2f}" for n, v in zip(names, d)) for d in (teacher, student))
-    return done(fig, f"Teacher: {p}. Student: {q}. In bits: {told}.")
+    return with_alt(fig, f"Teacher: {p}. Student: {q}. In bits: {summary}.")
 
 
 # --- class-agnostic
@@ -224,10 +226,10 @@ def class_pick(
     Args:
         mass: share of the teacher's probability that falls on the K names; recall: share of true names among them.
     """
-    fig = new(9.4, 4.4)
+    fig = new_figure(9.4, 4.4)
     _title(fig, f"K = {len(names)} names picked for {len(images)} pictures")
     columns = 4 if len(images) <= 16 else 8
-    place(fig, sheet(images, columns), 0.012, 0.03, 0.36, 0.79)
+    draw_picture(fig, contact_sheet(images, columns), 0.012, 0.03, 0.36, 0.79)
     ax = fig.add_axes((0.57, 0.13, 0.41, 0.79))
     draw_selected(ax, names[:shown], probability[:shown], is_true[:shown], 8.5 if len(names) <= 18 else 7.5)
     if len(names) > shown:
@@ -235,7 +237,7 @@ def class_pick(
     summary = f"mass kept {100 * mass:.0f} %      true names found {100 * recall:.0f} %"
     fig.text(0.012, 0.86, summary, fontsize=9.5, color=INK)
     true = f"{sum(map(bool, is_true))} of them true"
-    return done(fig, f"{len(names)} names, {true}; first: {names[0]}. {summary.replace('      ', ', ')}.")
+    return with_alt(fig, f"{len(names)} names, {true}; first: {names[0]}. {summary.replace('      ', ', ')}.")
 
 
 def calibration_bench(
@@ -257,7 +259,7 @@ def calibration_bench(
         temperatures: (T,), of which ``now`` is the one drawn.
         effect: (T, seeds) what a student reached with it, from runs made before; None where there are none.
     """
-    fig = new(10.2, 3.7)
+    fig = new_figure(10.2, 3.7)
     _title(fig, teacher)
     boxes = (0.06, 0.39, 0.72) if effect is not None else (0.08, 0.58, 0)
     width = 0.26 if effect is not None else 0.36
@@ -265,7 +267,7 @@ def calibration_bench(
     draw_reliability(left, {"teacher": curve})
     _few_ticks(left, unit=True)
     headline(left, f"reliability, ECE {100 * ece:.1f} %")
-    middle = plain(fig.add_axes((boxes[1], 0.16, width, 0.63)))
+    middle = without_frame(fig.add_axes((boxes[1], 0.16, width, 0.63)))
     entropies = np.asarray(entropies)
     share = np.full(len(entropies), 1 / len(entropies))
     bins = np.linspace(0, limit, 21)
@@ -276,9 +278,9 @@ def calibration_bench(
     _few_ticks(middle)
     headline(middle, f"entropy, mean {entropies.mean():.2f} nats")
     axis_labels(middle, f"nats (uniform: {limit:.2f})", "share of pictures")
-    told = ""
+    summary = ""
     if effect is not None:
-        right = plain(fig.add_axes((boxes[2], 0.16, width, 0.63)))
+        right = without_frame(fig.add_axes((boxes[2], 0.16, width, 0.63)))
         mean, x = effect.mean(axis=1), np.arange(len(temperatures))
         right.fill_between(x, effect.min(axis=1), effect.max(axis=1), color=PALE)
         draw_line(right, x, mean, ROLES["student after"], label="after (band: all seeds)")
@@ -288,9 +290,9 @@ def calibration_bench(
         right.set_xticks(x, [f"{t:g}" for t in temperatures], fontsize=8)
         axis_labels(right, "teacher's temperature (band: all seeds)")
         headline(right, metric)
-        key(fig, boxes[2] - 0.01, 0.955, ["student before", "student after"][zero_shot is None :], markers=True)
-        told = f" {metric}: {mean[now]:.1f}, seeds {effect[now].min():.1f} to {effect[now].max():.1f}."
-    return done(fig, f"{teacher}: ECE {100 * ece:.1f} %, mean entropy {entropies.mean():.2f} nats.{told}")
+        draw_key(fig, boxes[2] - 0.01, 0.955, ["student before", "student after"][zero_shot is None :], markers=True)
+        summary = f" {metric}: {mean[now]:.1f}, seeds {effect[now].min():.1f} to {effect[now].max():.1f}."
+    return with_alt(fig, f"{teacher}: ECE {100 * ece:.1f} %, mean entropy {entropies.mean():.2f} nats.{summary}")
 
 
 def domain_lens(
@@ -304,25 +306,25 @@ def domain_lens(
 ) -> Figure:
     """One picture of one domain, and each role's accuracy (0…1) in all of them: ``accuracy[domain][role]``."""
     values = {role: np.asarray(p) for role, p in rows.items()}
-    fig = new(10, 4.2)
+    fig = new_figure(10, 4.2)
     _title(fig, f"{domain}")
     captioned(fig, image, names, label, 0.86)
     ax = fig.add_axes((0.4, 0.13, 0.245, 0.72))
     draw_distributions(ax, names, values, chosen_names(values, k, label), label)
-    key(fig, 0.4, 0.91, list(values))
-    right = plain(fig.add_axes((0.79, 0.13, 0.195, 0.72)))
+    draw_key(fig, 0.4, 0.91, list(values))
+    right = without_frame(fig.add_axes((0.79, 0.13, 0.195, 0.72)))
     height = 0.8 / len(values)
     for i, role in enumerate(values):
         share = [100 * accuracy[d][role] for d in accuracy]
         draw_bars(right, np.arange(len(accuracy)) + (i - (len(values) - 1) / 2) * height, share, height, style(role, i))
-    name_rows(right, range(len(accuracy)), [short(d, 18) for d in accuracy], list(accuracy).index(domain), 8)
+    name_rows(right, range(len(accuracy)), [shortened(d, 18) for d in accuracy], list(accuracy).index(domain), 8)
     right.set_ylim(len(accuracy) - 0.45, -0.55)
     right.set(xlim=(0, 100))
     axis_labels(right, "top-1, %")
-    told = ", ".join(f"{role} {names[int(p.argmax())]} {p.max():.2f}" for role, p in values.items())
+    summary = ", ".join(f"{role} {names[int(p.argmax())]} {p.max():.2f}" for role, p in values.items())
     share = ", ".join(f"{role} {100 * accuracy[domain][role]:.1f} %" for role in values)
-    return done(
-        fig, f"A picture{'' if label is None else ' of ' + names[label]} from {domain}: {told}. Top-1: {share}."
+    return with_alt(
+        fig, f"A picture{'' if label is None else ' of ' + names[label]} from {domain}: {summary}. Top-1: {share}."
     )
 
 
@@ -330,10 +332,10 @@ def price(
     names: Sequence[str], cost: Sequence[float], gain: np.ndarray, front: Sequence[bool], budget: float, ylabel: str
 ) -> Figure:
     """Cost against gain, with the teachers beyond the budget hatched out: (M,), (M, seeds), (M,)."""
-    fig = new(7.6, 4)
+    fig = new_figure(7.6, 4)
     _title(fig, f"A budget of {budget:.3g} ms a picture")
     ax = fig.add_axes((0.1, 0.15, 0.87, 0.72))
     draw_pareto(ax, names, cost, gain, front, budget)
     axis_labels(ax, "teacher, ms a picture", ylabel)
     within = [n for n, c in zip(names, cost) if c <= budget]
-    return done(fig, f"{ylabel} against ms a picture. Within {budget:.3g} ms: {', '.join(within) or 'no teacher'}.")
+    return with_alt(fig, f"{ylabel} against ms a picture. Within {budget:.3g} ms: {', '.join(within) or 'no teacher'}.")

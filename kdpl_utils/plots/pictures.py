@@ -19,18 +19,18 @@ from .style import (
     Figure,
     axis_labels,
     captioned,
-    done,
     draw_bars,
+    draw_key,
     draw_line,
     grid,
     headline,
-    key,
     name_rows,
-    new,
-    plain,
-    short,
+    new_figure,
+    shortened,
     show,
     style,
+    with_alt,
+    without_frame,
 )
 
 
@@ -41,7 +41,7 @@ def similarity_heatmap(images: Sequence, names: Sequence[str], cosines) -> Figur
     sns.heatmap(
         values, annot=True, fmt=".2f", cmap="cividis", cbar_kws={"label": "cosine"}, ax=ax, annot_kws={"size": 8}
     )
-    ax.set_xticks(np.arange(len(names)) + 0.5, [short(n) for n in names], rotation=35, ha="right")
+    ax.set_xticks(np.arange(len(names)) + 0.5, [shortened(n) for n in names], rotation=35, ha="right")
     ax.set_yticks([])
     for row, image in enumerate(images):
         thumbnail = OffsetImage(np.asarray(image.resize((36, 36))), zoom=0.9)
@@ -53,8 +53,8 @@ def similarity_heatmap(images: Sequence, names: Sequence[str], cosines) -> Figur
     hits = int((best == np.arange(len(images))).sum()) if len(images) == len(names) else None
     ax.set_xlabel("name in the prompt")
     ax.set_title("Cosine of each picture with each name")
-    told = "" if hits is None else f" {hits} of {len(images)} pictures are nearest to their own name."
-    return done(fig, f"Heat map of cosines, {len(images)} pictures by {len(names)} names.{told}")
+    summary = "" if hits is None else f" {hits} of {len(images)} pictures are nearest to their own name."
+    return with_alt(fig, f"Heat map of cosines, {len(images)} pictures by {len(names)} names.{summary}")
 
 
 def picture_row(images: Sequence, captions: Sequence[str], title: str = "") -> Figure:
@@ -67,16 +67,16 @@ def picture_row(images: Sequence, captions: Sequence[str], title: str = "") -> F
     for ax in axes.flat:
         ax.axis("off")
     for ax, image, caption in zip(axes.flat, images, captions):
-        show(ax, image, "\n".join(short(line, 26) for line in caption.split("\n")), 7.5)
+        show(ax, image, "\n".join(shortened(line, 26) for line in caption.split("\n")), 7.5)
     fig.suptitle(title, fontsize=11)
-    return done(fig, f"{title}: " + "; ".join(c.replace("\n", ", ") for c in captions))
+    return with_alt(fig, f"{title}: " + "; ".join(c.replace("\n", ", ") for c in captions))
 
 
 def confident_mistakes(
     images: Sequence, said: Sequence[str], truth: Sequence[str], confidence: Sequence[float], title: str = ""
 ) -> Figure:
     """Pictures that a model named wrongly, with the probability (0…1) it gave its answer."""
-    captions = [f"said {short(s, 14)} ({p:.2f})\nis {t}" for s, t, p in zip(said, truth, confidence)]
+    captions = [f"said {shortened(s, 14)} ({p:.2f})\nis {t}" for s, t, p in zip(said, truth, confidence)]
     return picture_row(images, captions, title or "The most confident mistakes")
 
 
@@ -101,7 +101,7 @@ def draw_distributions(
     rest: bool = True,
 ) -> None:
     """Grouped bars of the chosen names, and one group for all others where ``rest``."""
-    plain(ax)
+    without_frame(ax)
     height = 0.8 / len(rows)
     rest = bool(rest) and len(chosen) < len(names)
     y = np.arange(len(chosen) + rest)
@@ -110,7 +110,7 @@ def draw_distributions(
         shown = np.append(shown, max(0.0, 1 - shown.sum())) if rest else shown
         draw_bars(ax, y + (i - (len(rows) - 1) / 2) * height, shown, height, style(name, i))
     other = len(names) - len(chosen)
-    ticks = [(STAR if c == label else "") + short(names[c], 21) for c in chosen]
+    ticks = [(STAR if c == label else "") + shortened(names[c], 21) for c in chosen]
     ticks += [f"{other} other name{'s' * (other > 1)}"] * rest
     name_rows(ax, y, ticks, chosen.index(label) if label in chosen else None)
     ax.set_ylim(len(y) - 0.45, -0.55)
@@ -141,13 +141,13 @@ def distributions(
     index = list(names).index(label) if label in names else None
     chosen = chosen_names(values, k, index)
     fig, ((left, ax),) = grid(8.5, 1.2 + (0.22 + 0.1 * len(values)) * (len(chosen) + 1), 1, 2, width_ratios=[1, 3.4])
-    show(left, image, f"label: {short(label)}" if label else "no label")
+    show(left, image, f"label: {shortened(label)}" if label else "no label")
     draw_distributions(ax, names, values, chosen, index, rest=abs(next(iter(values.values())).sum() - 1) < 1e-3)
     ax.set_title(title, fontsize=10, loc="left", pad=8)
     faces = [Patch(fc=style(r, i)["color"], hatch=style(r, i)["hatch"], ec=INK, label=r) for i, r in enumerate(values)]
     fig.legend(handles=faces, loc="outside lower right", ncols=len(values), fontsize=9, frameon=False)
     tops = _tops(names, values)
-    return done(fig, f"Probabilities of one picture{f' of {label}' if label else ''}. Most probable for {tops}.")
+    return with_alt(fig, f"Probabilities of one picture{f' of {label}' if label else ''}. Most probable for {tops}.")
 
 
 def teacher_student(
@@ -177,21 +177,23 @@ def teacher_student(
     chosen = chosen_names(values, k, label)
     lines = len(chosen) + (len(chosen) < len(names))
     height = max(3.0, 1.25 + (0.12 + 0.1 * len(values)) * lines)
-    fig = new(10, height)
+    fig = new_figure(10, height)
     bottom, top = 0.5 / height, 1 - 0.7 / height
     captioned(fig, image, names, label, top)
     draw_distributions(fig.add_axes((0.4, bottom, 0.315, top - bottom)), names, values, chosen, label)
-    key(fig, 0.4, top + 0.14 / height, list(values))
-    panel = plain(fig.add_axes((0.785, bottom, 0.195, top - bottom)))
+    draw_key(fig, 0.4, top + 0.14 / height, list(values))
+    panel = without_frame(fig.add_axes((0.785, bottom, 0.195, top - bottom)))
     if curve is None:
         _draw_place(panel, next(iter(kl.values())), np.asarray(everyone))
     else:
         _draw_progress(panel, np.asarray(curve), np.asarray(everyone), step, steps)
     headline(panel, "KL from the teacher, bits")
     fig.text(0.012, 1 - 0.1 / height, title, va="top", fontsize=10.5, weight="bold", color=INK)
-    told = ", ".join(f"{value:.2f} bits ({role})" for role, value in kl.items())
+    summary = ", ".join(f"{value:.2f} bits ({role})" for role, value in kl.items())
     named = f" of {names[label]}" if label is not None else ""
-    return done(fig, f"One picture{named}. Most probable for {_tops(names, values)}. KL from the teacher: {told}.")
+    return with_alt(
+        fig, f"One picture{named}. Most probable for {_tops(names, values)}. KL from the teacher: {summary}."
+    )
 
 
 def _draw_progress(ax: Axes, curve: np.ndarray, mean: np.ndarray, step: int, steps: Sequence[str]) -> None:
@@ -230,7 +232,7 @@ def selected_names(
     draw_selected(ax, names, probability, is_true)
     ax.set_title(title)
     true = f"{sum(map(bool, is_true))} of them true of a picture in the batch"
-    return done(fig, f"{len(names)} names the teacher picked, {true}; first: {names[0]}.")
+    return with_alt(fig, f"{len(names)} names the teacher picked, {true}; first: {names[0]}.")
 
 
 def draw_selected(
@@ -239,7 +241,7 @@ def draw_selected(
     y, marked = np.arange(len(names)), np.asarray(is_true, bool)
     for rows, look in ((marked, ROLES["teacher"]), (~marked, {"color": PALE, "hatch": ""})):
         draw_bars(ax, y[rows], np.asarray(probability)[rows], 0.8, look)
-    name_rows(plain(ax), y, [f"{'✓ ' if t else ''}{short(n)}" for n, t in zip(names, is_true)], size=size)
+    name_rows(without_frame(ax), y, [f"{'✓ ' if t else ''}{shortened(n)}" for n, t in zip(names, is_true)], size=size)
     ax.set_xlim(0, 1.08 * max(probability))
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.xaxis.set_major_locator(MaxNLocator(5))

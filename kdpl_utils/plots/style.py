@@ -53,7 +53,7 @@ class Figure(matplotlib.figure.Figure):
         return {"text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
 
-def new(width: float, height: float, layout: str | None = None) -> Figure:
+def new_figure(width: float, height: float, layout: str | None = None) -> Figure:
     """An empty figure in inches.  Without a layout its axes are placed by hand, which draws twice as fast."""
     fig = plt.figure(FigureClass=Figure, figsize=(width, height), layout=layout)
     plt.close(fig)  # returned, so shown once, by the cell that asks for it
@@ -62,11 +62,11 @@ def new(width: float, height: float, layout: str | None = None) -> Figure:
 
 def grid(width: float, height: float, rows: int = 1, columns: int = 1, **options) -> tuple[Figure, np.ndarray]:
     """A figure whose layout finds its own margins, and its axes (rows, columns)."""
-    fig = new(width, height, "constrained")
+    fig = new_figure(width, height, "constrained")
     return fig, fig.subplots(rows, columns, squeeze=False, **options)
 
 
-def done(fig: Figure, alt: str) -> Figure:
+def with_alt(fig: Figure, alt: str) -> Figure:
     fig.alt = alt
     return fig
 
@@ -86,14 +86,14 @@ def style(name: str, index: int = 0) -> dict:
     return ROLES.get(name) or METHODS[index % len(METHODS)]
 
 
-def looks(methods: Sequence[str]) -> list[dict]:
+def looks_of(methods: Sequence[str]) -> list[dict]:
     """Of methods side by side: those of ``FIXED`` look the same in every figure, the others take what is left."""
     left = [i for i in range(len(METHODS)) if i not in [FIXED.get(m) for m in methods]] or [0]
     others = [m for m in methods if m not in FIXED]
     return [METHODS[FIXED[m] if m in FIXED else left[others.index(m) % len(left)]] for m in methods]
 
 
-def short(name: str, length: int = 24) -> str:
+def shortened(name: str, length: int = 24) -> str:
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
@@ -140,7 +140,7 @@ def axis_labels(ax: Axes, x: str = "", y: str = "", size: float = 8) -> None:
     ax.tick_params(labelsize=size)
 
 
-def key(fig: Figure, x: float, y: float, names: Sequence[str], markers: bool = False) -> None:
+def draw_key(fig: Figure, x: float, y: float, names: Sequence[str], markers: bool = False) -> None:
     """What the roles look like, side by side from (x, y), in shares of the figure."""
     wide, tall = (inches * 72 for inches in fig.get_size_inches())
     for i, name in enumerate(names):
@@ -163,7 +163,7 @@ def show(ax: Axes, image, caption: str = "", size: float = 9) -> None:
     ax.set_title(caption, fontsize=size)
 
 
-def place(fig: Figure, image, x: float, y: float, width: float, height: float) -> float:
+def draw_picture(fig: Figure, image, x: float, y: float, width: float, height: float) -> float:
     """A picture at the top of a box (shares of the figure), in its own proportions; returns where its lower edge is.
 
     Axes would cost a tenth of a redraw.
@@ -182,13 +182,13 @@ def captioned(fig: Figure, image, names: Sequence[str], label: int | None, top: 
     """The picture that a panel is about, at its left, with its label below."""
     wide, tall = fig.get_size_inches()
     side = min(1.75, tall * top - 0.6)
-    edge = place(fig, image, 0.012, top - side / tall, 1.75 / wide, side / tall)
-    caption = "no label" if label is None else f"{STAR}label\n{short(names[label], 22)}"
+    edge = draw_picture(fig, image, 0.012, top - side / tall, 1.75 / wide, side / tall)
+    caption = "no label" if label is None else f"{STAR}label\n{shortened(names[label], 22)}"
     at = 0.012 + 0.875 / wide
     fig.text(at, edge - 0.08 / tall, caption, ha="center", va="top", fontsize=9, weight="bold", color=INK, ma="center")
 
 
-def sheet(images: Sequence, columns: int, side: int = 64, gap: int = 4) -> Image.Image:
+def contact_sheet(images: Sequence, columns: int, side: int = 64, gap: int = 4) -> Image.Image:
     """Thumbnails in rows, as one picture."""
     rows = -(-len(images) // columns)
     whole = Image.new("RGB", (columns * (side + gap) - gap, rows * (side + gap) - gap), "white")
@@ -199,7 +199,7 @@ def sheet(images: Sequence, columns: int, side: int = 64, gap: int = 4) -> Image
     return whole
 
 
-def plain(ax: Axes) -> Axes:
+def without_frame(ax: Axes) -> Axes:
     """Without the frame's upper and right side."""
     ax.spines[["top", "right"]].set_visible(False)
     return ax

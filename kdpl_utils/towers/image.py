@@ -14,9 +14,9 @@ from .text import is_standard
 def encode_image(model: nn.Module, pixels: Tensor, prompts: Sequence[Tensor]) -> Tensor:
     """(N, D) image features, not normalised, of pixels (N, 3, H, W) with learned tokens (VPT-deep, section 3.2).
 
-    ``prompts[i]`` (n, d) stands behind the patches in layer i. The first passes ``ln_pre`` like the patches, without
-    positional embedding; the others enter their layer as they are and replace what became of those before them. Behind
-    the last of them the tokens flow on. The feature is read at the class token.
+    In layer i, ``prompts[i]`` (n, d) stands behind the patches. The first passes ``ln_pre`` like the patches, without
+    positional embedding. From layer 1 on, fresh tokens overwrite the previous layer's outputs at their places, as they
+    are. After the last set, the outputs are kept. The feature is read at the class token.
 
     Exact, and cheaper than the published way: tokens about to be replaced give keys and values only, the same for
     every image, hence once; in the last layer only the class token asks.

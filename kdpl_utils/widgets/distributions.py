@@ -43,49 +43,66 @@ def teacher_student(
         labels: (N,) indices of names, −1 for none; or None.
         steps: S names of the steps; by default 0…S−1, epochs.
     """
-    teacher, students, names = _cached(teacher_logits), _cached(student_logits), list(names)
-    students = students[None] if students.ndim == 2 else students
+    names = list(names)
+    teacher, students = _cached(teacher_logits), _cached(student_logits)
+    if students.ndim == 2:
+        students = students[None]
     _match(images, teacher, names, labels)
     _match(images, students, names)
-    n, last = len(images), len(students) - 1
-    steps = [str(s) for s in (range(last + 1) if steps is None else steps)]
-    kl = {t: np.stack([kl_bits(teacher, s, t).numpy() for s in students]) for t in TEMPERATURES}  # (S, N) each
-    orders = {"KL before, worst first": -kl[1.0][0], "as given": np.zeros(n)}
-    if last:
-        orders["KL after, worst first"] = -kl[1.0][-1]
-        orders["KL fell most"] = kl[1.0][-1] - kl[1.0][0]
-        orders["KL rose most"] = kl[1.0][0] - kl[1.0][-1]
-    else:
-        orders = {"KL, worst first": orders["KL before, worst first"], "as given": orders["as given"]}
-    orders = {name: np.argsort(key, kind="stable") for name, key in orders.items()}
-    before = "student before" if last else "student"
+    n, last_step = len(images), len(students) - 1
+    trained = last_step > 0
+    steps = [str(step) for step in (range(last_step + 1) if steps is None else steps)]
+    kl_at = {}  # temperature → (S, N) bits
+    for temperature in TEMPERATURES:
+        kl_at[temperature] = np.stack([kl_bits(teacher, student, temperature).numpy() for student in students])
+    orders = _orders(kl_at[1.0], trained)
+    before = "student before" if trained else "student"
 
     def draw(order, picture, temperature, names_shown, step=0):
         i = int(orders[order][picture - 1])
-        p = torch.cat([teacher[None, i], students[[0, step], i]]).div(temperature).softmax(-1).numpy()
-        bits, label = kl[temperature], _label(labels, i)
-        rows, told = {"teacher": p[0], before: p[1]}, {before: float(bits[0, i])}
-        title = f"{told[before]:.2f} bits from the teacher" + (" before training" if last else "")
-        if last:
-            rows["student after"], told["student after"] = p[2], float(bits[step, i])
-            title += f", {told['student after']:.2f} " + ("after" if step == last else f"at epoch {steps[step]}")
-        curve, everyone = (bits[:, i], bits.mean(axis=1)) if last else (None, bits[0])
+        bits = kl_at[temperature]
+        logits = torch.cat([teacher[None, i], students[[0, step], i]])
+        teacher_p, before_p, after_p = logits.div(temperature).softmax(-1).numpy()
+        rows = {"teacher": teacher_p, before: before_p}
+        kl_by_role = {before: float(bits[0, i])}
+        title = f"{bits[0, i]:.2f} bits from the teacher"
+        curve, all_kl = None, bits[0]
+        if trained:
+            rows["student after"] = after_p
+            kl_by_role["student after"] = float(bits[step, i])
+            when = "after" if step == last_step else f"at epoch {steps[step]}"
+            title += f" before training, {bits[step, i]:.2f} {when}"
+            curve, all_kl = bits[:, i], bits.mean(axis=1)
+        label = _label(labels, i)
         figure = plots.teacher_student(
-            images[i], names, rows, told, label, names_shown, curve, everyone, step, steps, title
+            images[i], names, rows, kl_by_role, label, names_shown, curve, all_kl, step, steps, title
         )
-        right = {role: names[int(q.argmax())] for role, q in rows.items()}
-        answers = ", ".join(f"{role}: {name}" for role, name in right.items())
+        answers = ", ".join(f"{role}: {names[int(p.argmax())]}" for role, p in rows.items())
         truth = f" Label: {names[label]}." if label is not None else ""
         return figure, f"Picture {i + 1} of {n}.{truth} First answers: {answers}. {title}."
 
     controls = {"order": _choice(orders, "order"), "picture": _pick(n)}
-    if last:
-        controls["step"] = W.IntSlider(last, 0, last, description="training epoch")
-    controls |= {
-        "temperature": _steps(TEMPERATURES, 1.0, "temperature"),
-        "names_shown": _how_many(len(names), k),
-    }
+    if trained:
+        controls["step"] = W.IntSlider(last_step, 0, last_step, description="training epoch")
+    controls["temperature"] = _steps(TEMPERATURES, 1.0, "temperature")
+    controls["names_shown"] = _how_many(len(names), k)
     return Explorer(draw, **controls)
+
+
+def _orders(kl: np.ndarray, trained: bool) -> dict[str, np.ndarray]:
+    """Orders of the N pictures by their KL (S, N), by what an order is called."""
+    as_given = np.zeros(kl.shape[1])
+    if trained:
+        sort_keys = {
+            "KL before, worst first": -kl[0],
+            "as given": as_given,
+            "KL after, worst first": -kl[-1],
+            "KL fell most": kl[-1] - kl[0],
+            "KL rose most": kl[0] - kl[-1],
+        }
+    else:
+        sort_keys = {"KL, worst first": -kl[0], "as given": as_given}
+    return {order: np.argsort(sort_key, kind="stable") for order, sort_key in sort_keys.items()}
 
 
 def prediction(

@@ -59,7 +59,7 @@ def folder_world(
     none = f"The pictures of {folder} have no labels: "
     unscored = none + "nothing can be scored on them; put some into a folder with a subfolder for each class."
     why = {"train": none + "learn from world.train as it is, with KDPL.", "val": unscored, "test": unscored}
-    parts = {part: replace(getattr(world, part), why=sentence) for part, sentence in why.items()}
+    parts = {part: replace(getattr(world, part), unusable_because=sentence) for part, sentence in why.items()}
     return replace(world, base=range(len(classes)), novel=range(len(classes), len(classes)), **parts)
 
 
@@ -88,7 +88,7 @@ def _photo_world(name: str, files: Files, templates: tuple[str, ...], upright: b
     base, novel = base_novel(len(files.classnames))
     why = "{} has no {} pictures: learn from another world with these classes, or test on another one."
     train, val, test = (
-        _photos(pairs, upright, why="" if pairs else why.format(name, part))
+        _photos(pairs, upright, unusable_because="" if pairs else why.format(name, part))
         for part, pairs in (("training", files.train), ("validation", files.val), ("test", files.test))
     )
     return World(
@@ -109,9 +109,9 @@ def _photo_world(name: str, files: Files, templates: tuple[str, ...], upright: b
     )
 
 
-def _photos(pairs: Labelled, upright: bool = False, why: str = "") -> Split:
+def _photos(pairs: Labelled, upright: bool = False, unusable_because: str = "") -> Split:
     labels = torch.tensor([label for _, label in pairs], dtype=torch.long)
-    return Split(Lazy(len(pairs), lambda i: open_photo(pairs[i][0], upright)), labels, why, _key(pairs))
+    return Split(Lazy(len(pairs), lambda i: open_photo(pairs[i][0], upright)), labels, unusable_because, _key(pairs))
 
 
 def _key(pairs: Labelled) -> str:

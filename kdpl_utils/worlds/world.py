@@ -41,13 +41,13 @@ class Split:
     """N pictures (PIL, RGB) and their labels (N,); -1 where a picture has none.
 
     Attributes:
-        why: of a split without pictures or without labels, the sentence that says so and what to do.
+        unusable_because: of a split without pictures or without labels, the sentence that says so and what to do.
         key: tells these pictures in this order from any others, for features kept on disk; empty if that is unknown.
     """
 
     images: Sequence[Image.Image]
     labels: LongTensor
-    why: str = ""
+    unusable_because: str = ""
     key: str = ""
 
     def __len__(self) -> int:
@@ -58,7 +58,7 @@ class Split:
         indices = torch.as_tensor(indices, dtype=torch.long)
         rows = indices.tolist()
         key = self.key and digest(self.key, rows)
-        return Split(Lazy(len(rows), lambda i: self.images[rows[i]]), self.labels[indices], self.why, key)
+        return Split(Lazy(len(rows), lambda i: self.images[rows[i]]), self.labels[indices], self.unusable_because, key)
 
     def of_classes(self, classes: Sequence[int]) -> Split:
         """The pictures of these classes only, labels renumbered from 0: label k means ``classes[k]``.
@@ -68,8 +68,8 @@ class Split:
         Raises:
             ValueError: the split has no pictures or no labels; says why.
         """
-        if self.why:
-            raise ValueError(self.why)
+        if self.unusable_because:
+            raise ValueError(self.unusable_because)
         new_label = {label: k for k, label in enumerate(classes)}
         old_labels = self.labels.tolist()
         kept = self.subset([i for i, label in enumerate(old_labels) if label in new_label])
@@ -156,17 +156,21 @@ def random_crops(images: Sequence, views: int, seed: int, scale: tuple[float, fl
     """
 
     def crop(i: int) -> Image.Image:
-        image, rng = images[i % len(images)], random.Random(f"{seed}/{i}")
-        (width, height), side = image.size, min(*image.size, 336)
+        image = images[i % len(images)]
+        rng = random.Random(f"{seed}/{i}")
+        width, height = image.size
+        side = min(width, height, 336)
         for _ in range(10):  # as torchvision's RandomResizedCrop: a box that sticks out is drawn again
             area = width * height * rng.uniform(*scale)
             aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
-            w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            w = round(math.sqrt(area * aspect))
+            h = round(math.sqrt(area / aspect))
             if 0 < w <= width and 0 < h <= height:
                 break
         else:
             w = h = min(width, height)
-        x, y = rng.randint(0, width - w), rng.randint(0, height - h)
+        x = rng.randint(0, width - w)
+        y = rng.randint(0, height - h)
         part = image.crop((x, y, x + w, y + h)).resize((side, side), Image.Resampling.BICUBIC)
         return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
 

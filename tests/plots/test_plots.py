@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from kdpl_utils import plots
-from kdpl_utils.plots.style import looks
+from kdpl_utils.plots.style import looks_of
 
 IMAGE = Image.new("RGB", (64, 64), "white")
 NAMES = ["sushi", "rice", "tea"]
@@ -233,7 +233,7 @@ def test_looks_differ_in_every_way(looks):
 def test_a_method_looks_the_same_in_every_figure():
     fixed = {name: plots.METHODS[i] for i, name in enumerate(("CoOp", "KDPL", "class-agnostic"))}
     for methods in (["CoOp", "KDPL"], ["KDPL", "class-agnostic", "other", "more"], ["a", "CoOp"], ["a", "b"]):
-        seen = looks(methods)
+        seen = looks_of(methods)
         assert [look for m, look in zip(methods, seen) if m in fixed] == [fixed[m] for m in methods if m in fixed]
         assert len({look["color"] for look in seen}) == len(methods)
 

@@ -145,7 +145,7 @@ def test_another_dictionary_changes_nothing_else(world):
 
 def test_the_emoji_world_is_what_it_was(world):
     """Fields that real worlds brought are empty here."""
-    assert len(world.val) == 0 and world.train.why == world.test.why == ""
+    assert len(world.val) == 0 and world.train.unusable_because == world.test.unusable_because == ""
     with pytest.raises(ValueError, match="no such pictures"):
         of_classes(world.val, world.base)
 
