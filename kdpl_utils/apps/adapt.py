@@ -15,11 +15,10 @@ from ..experiments.training import MODES, Training, training_digest
 from ..learners import LEARNERS, Learner
 from ..learners.classifier import classifier_of, export_classifier, export_onnx
 from ..learners.saving import save_learner
-from ..loading import load_vlm, shipped_models
+from ..loading import shipped_models
 from ..protocol import all_logits
 from ..support.disk import write_whole
 from ..train import Recipe
-from ..vlm import encode_names, logits
 from ..worlds.emoji import EMOJI_RECIPES
 from ..worlds.photo_worlds import folder_world
 from ..worlds.world import Split, World
@@ -158,15 +157,12 @@ def _measure(learned: Learner, lab: Lab, world: World, job: Training) -> tuple[d
         return {}, None
     vlm, names = learned.vlm, world.classnames
     zero_shot = Learner(vlm)
-    teacher = load_vlm(*job.teachers[0], lab.device, job.precision)
-    teacher_text = encode_names(teacher, names, world.templates)
 
     def logits_of(learner: Learner, split: Split) -> Tensor:
         return all_logits(learner.classifier(names), lab.inputs(learner, split))
 
     def teacher_logits_of(split: Split) -> Tensor:
-        features = lab.cache.features(teacher, split)
-        return logits(features, teacher_text, teacher.scale).to(vlm.device)
+        return lab.teacher_logits(job, vlm, job.teachers[0], names, world.templates, split)
 
     target = teacher_logits_of(world.train)
     measured = {

@@ -24,8 +24,12 @@ def model_card(
         measured: what to list, in per cent.
         gain: points of accuracy over no prompts, (mean, low, high) of its 95 % interval; None where not measured.
     """
-    some = f"{job.labelled:.0%} of the labels were used" if job.labelled else "no label was used in training"
-    labels = "labels were used" if job.mode == "labels" else some
+    if job.mode == "labels":
+        labels = "labels were used"
+    elif job.labelled:
+        labels = f"{job.labelled:.0%} of the labels were used"
+    else:
+        labels = "no label was used in training"
     names = ", ".join(world.classnames[:40]) + (" …" if len(world.classnames) > 40 else "")
     test = len(world.test) if (world.test.labels >= 0).all() else 0
     lines = [

@@ -95,7 +95,7 @@ class Lab:
         candidate_names = list(world.dictionary) if agnostic else names
         templates = (TEMPLATE,) if agnostic else world.templates  # as published
         logits_per_teacher = [
-            self._teacher_logits(job, vlm, teacher, candidate_names, templates, views) for teacher in job.teachers
+            self.teacher_logits(job, vlm, teacher, candidate_names, templates, views) for teacher in job.teachers
         ]
         several = len(logits_per_teacher) > 1
         target = mix_teachers(logits_per_teacher) if several else logits_per_teacher[0]
@@ -107,7 +107,7 @@ class Lab:
             return from_both(view_labels, known, target, names)
         return from_teacher(target, names)
 
-    def _teacher_logits(
+    def teacher_logits(
         self,
         job: Training,
         vlm: VLM,

@@ -54,32 +54,31 @@ def _by_seed(pairs: Sequence[tuple[Training, Evaluation]], out: Path) -> dict[Me
         seconds = json.loads(trained.read_text(encoding="utf-8"))["seconds"] if trained.is_file() else 0.0
         row = {**json.loads(file.read_text(encoding="utf-8")), "seconds": seconds}
         rows_by_method.setdefault(method, {}).setdefault(job.seed, []).append(row)
-    return {
-        method: {seed: _joined(rows) for seed, rows in seeds.items() if len(rows) == wanted}
-        for method, seeds in rows_by_method.items()
-    }
+    complete: dict[Method, dict[int, Scores]] = {}
+    for method, rows_by_seed in rows_by_method.items():
+        complete[method] = {seed: _joined(rows) for seed, rows in rows_by_seed.items() if len(rows) == wanted}
+    return complete
 
 
 def _joined(rows: Sequence[Scores]) -> Scores:
     """One row of one training's evaluations; of several, a column for each and their average."""
-    joined = {column: value for row in rows for column, value in row.items() if column != "seconds"}
+    joined = {}
+    for row in rows:
+        joined |= row
+    joined.pop("seconds")
     if len(rows) > 1:
         joined["average"] = mean(joined.values())
     return {**joined, "seconds": rows[0]["seconds"]}
 
 
 def _rows(scores_by_method: dict[Method, dict[int, Scores]]) -> list[dict[str, str]]:
-    return [
-        {
-            "method": name,
-            "supervision": mode,
-            "shots": str(shots) if mode else "",
-            "seeds": str(len(seeds)),
-            **summarise(list(seeds.values())),
-        }
-        for (name, mode, shots), seeds in scores_by_method.items()
-        if seeds
-    ]
+    rows = []
+    for (name, mode, shots), by_seed in scores_by_method.items():
+        if not by_seed:
+            continue
+        row = {"method": name, "supervision": mode, "shots": str(shots) if mode else "", "seeds": str(len(by_seed))}
+        rows.append(row | summarise(list(by_seed.values())))
+    return rows
 
 
 def paper_rows(table: str) -> list[tuple[str, list[dict[str, str]]]]:
@@ -87,17 +86,22 @@ def paper_rows(table: str) -> list[tuple[str, list[dict[str, str]]]]:
     paper = paper_tables()
     if table == "domain":
         kind = paper["domain_generalization"]
-        titles = {f"16-shot ImageNet, {model}": rows for model, rows in kind.items() if model != "columns"}
+        tables = {f"16-shot ImageNet, {model}": rows for model, rows in kind.items() if model != "columns"}
     elif table == "cross-dataset":
         kind = paper["cross_dataset_RN50_CoOp"]
-        titles = {"16-shot ImageNet to ten data sets, RN50, CoOp": {k: v for k, v in kind.items() if k != "note"}}
-        titles = {t: {k: v for k, v in rows.items() if k != "columns"} for t, rows in titles.items()}
+        methods = {method: row for method, row in kind.items() if method not in ("columns", "note")}
+        tables = {"16-shot ImageNet to ten data sets, RN50, CoOp": methods}
     elif table == "base-to-novel":
         kind = paper["unseen_class_average"]
-        titles = {"novel classes, average of the data sets": {k: v for k, v in kind.items() if k != "columns"}}
+        methods = {method: row for method, row in kind.items() if method != "columns"}
+        tables = {"novel classes, average of the data sets": methods}
     else:
         return []
-    return [
-        (title, [{"method": m, **{c: f"{v:.2f}" for c, v in zip(kind["columns"], row)}} for m, row in rows.items()])
-        for title, rows in titles.items()
-    ]
+    titled = []
+    for title, methods in tables.items():
+        rows = []
+        for method, values in methods.items():
+            numbers = {column: f"{value:.2f}" for column, value in zip(kind["columns"], values)}
+            rows.append({"method": method, **numbers})
+        titled.append((title, rows))
+    return titled

@@ -63,21 +63,30 @@ def _labelled(folder: Path, where: dict[str, tuple[str, ...]], classnames: Names
     if not where:
         raise ValueError(f"{folder} has no pictures in subfolders: make one for each class, or say labelled=False.")
     tops = {parts[0] for parts in where.values()}
-    split = "train" in tops and len(tops) > 1 and tops <= set(PARTS) and all(len(p) > 1 for p in where.values())
-    classes = sorted({parts[split] for parts in where.values()})
-    names, label = _names(classes, classnames, folder), {name: y for y, name in enumerate(classes)}
-    if split:
-        chosen = [[(path, label[p[1]]) for path, p in where.items() if p[0] == part] for part in PARTS]
-        return Files(names, *(sorted(pairs, key=lambda pair: (pair[1], pair[0])) for pairs in chosen))
+    all_are_deeper = all(len(parts) > 1 for parts in where.values())
+    is_split = "train" in tops and len(tops) > 1 and tops <= set(PARTS) and all_are_deeper
+    depth = 1 if is_split else 0  # of the folder that names the class
+    classes = sorted({parts[depth] for parts in where.values()})
+    names = _names(classes, classnames, folder)
+    if is_split:
+        label = {name: y for y, name in enumerate(classes)}
+        pairs_of_part = {part: [] for part in PARTS}
+        for path, parts in where.items():
+            pairs_of_part[parts[0]].append((path, label[parts[1]]))
+        by_label = [sorted(pairs_of_part[part], key=lambda pair: (pair[1], pair[0])) for part in PARTS]
+        return Files(names, *by_label)
     # Cut by names below the folder, so that it is the same wherever the folder is moved to.
-    below = [[os.path.relpath(path, folder) for path, parts in where.items() if parts[0] == name] for name in classes]
-    parts = cut_classes(below, "folder", train=0.5, val=0.2)
+    paths_of_class = {name: [] for name in classes}
+    for path, parts in where.items():
+        paths_of_class[parts[0]].append(os.path.relpath(path, folder))
+    cut_parts = cut_classes(list(paths_of_class.values()), "folder", train=0.5, val=0.2)
     warnings.warn(
         f"{folder} has no subfolders train and test, so each class is cut, the same way each time: 50 % training, "
         "20 % validation, 30 % test.",
         stacklevel=5,
     )
-    return Files(names, *([(f"{folder}/{path}", y) for path, y in pairs] for pairs in parts))
+    whole_paths = [[(f"{folder}/{path}", y) for path, y in pairs] for pairs in cut_parts]
+    return Files(names, *whole_paths)
 
 
 def _names(found: list[str], classnames: Names | None, folder: Path) -> list[str]:

@@ -58,9 +58,14 @@ def folder_world(
         return world
     none = f"The pictures of {folder} have no labels: "
     unscored = none + "nothing can be scored on them; put some into a folder with a subfolder for each class."
-    why = {"train": none + "learn from world.train as it is, with KDPL.", "val": unscored, "test": unscored}
-    parts = {part: replace(getattr(world, part), unusable_because=sentence) for part, sentence in why.items()}
-    return replace(world, base=range(len(classes)), novel=range(len(classes), len(classes)), **parts)
+    return replace(
+        world,
+        base=range(len(classes)),
+        novel=range(len(classes), len(classes)),
+        train=replace(world.train, unusable_because=none + "learn from world.train as it is, with KDPL."),
+        val=replace(world.val, unusable_because=unscored),
+        test=replace(world.test, unusable_because=unscored),
+    )
 
 
 def _in_shards(shards: str | Path, classnames: Names | None, labelled: bool | None) -> Files:

@@ -220,3 +220,11 @@ def test_the_card_claims_no_more_than_the_interval(gain, verdict, world):
     job = replace(job, teachers=(MODELS["teacher"],))
     card = model_card("folder", world, job, kd.CoOp(student), {"test accuracy, learned": 50.0}, gain, 1.0)
     assert f"are {verdict}" in card and f"{gain[1]:+.1f} to {gain[2]:+.1f}" in card
+
+
+def test_the_teacher_is_loaded_once_for_pictures_without_labels(pictures, words, tmp_path, monkeypatch):
+    """What it said of the training pictures is on the disk when the card is written."""
+    loaded, plain = [], lab.load_vlm
+    monkeypatch.setattr(lab, "load_vlm", lambda *which: loaded.append(which[0]) or plain(*which))
+    adapt_folder(pictures, tmp_path, ["balloon", "trophy"], epochs=1, dictionary=words, **MODELS)
+    assert loaded.count("emoji-teacher-large") == 1
