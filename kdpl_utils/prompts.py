@@ -52,6 +52,7 @@ class PromptTexts:
         model, ctx = self.vlm.model, ctx.reshape(-1, ctx.shape[-1])
         if not self.shares:
             return unit(encode_prompts(model, self.prompts(names, copies), ctx, deep))
+        # The trees depend on the names alone, not on what the vectors hold: most steps of a training find them here.
         key = tuple(names), None if copies is None else tuple(copies)
         if key not in self._forests:
             self._forests[key] = build_trees(model, self.prompts(names, copies))
@@ -63,6 +64,7 @@ class PromptTexts:
         """The prompts as symbols: token ids, and ``~k`` for vector k (of all contexts, counted through)."""
         prompts = []
         for name, copy in zip(names, copies or [0] * len(names)):
+            # ~k = −k − 1 is negative, so a vector is never taken for a token id.
             vectors = [~k for k in range(copy * self.n_ctx, (copy + 1) * self.n_ctx)]
             n_before, name_ids, end_ids = self._layout(name)
             symbols = [*vectors[:n_before], *name_ids, *vectors[n_before:], *end_ids]
@@ -158,6 +160,7 @@ def random_vectors(vlm: VLM, n: int, seed: int, width: int | None = None) -> Ten
     if n < 1:
         raise ValueError(f"n_ctx is {n}: a context has at least one vector.")
     table = text_tower(vlm.model).token_embedding.weight
+    # Drawn on the CPU, whose numbers are the same everywhere; other devices have generators of their own.
     draw = 0.02 * torch.randn(n, width or table.shape[1], generator=torch.Generator().manual_seed(seed))
     return _at_least_float32(draw.to(table))
 

@@ -96,6 +96,7 @@ def classifier_scores(
         classifier: names → (images → logits), as ``Learner.classifier``; each half's names are encoded once.
     """
     halves = (world.base, world.novel)
+    # Base pictures are named among base names only, novel ones among novel names only (CoCoOp's protocol).
     classify_half = [classifier([world.classnames[c] for c in half]) for half in halves]
 
     def logits_of(pair: tuple[Tensor | Pixels, Tensor], half: int) -> tuple[Tensor, Tensor]:

@@ -16,11 +16,17 @@ def few_shot(labels: Tensor, shots: int, seed: int) -> LongTensor:
     """
     if shots < 1:
         raise ValueError(f"shots = {shots}, but a class needs at least one picture.")
-    labels, generator = torch.as_tensor(labels), torch.Generator().manual_seed(seed)
+    labels = torch.as_tensor(labels)
+    generator = torch.Generator().manual_seed(seed)
     if len(labels) == 0 or labels.min() < 0:
         raise ValueError("Shots are drawn class by class, and these pictures have no labels: use random_subset.")
-    members = [(labels == label).nonzero().flatten() for label in labels.unique()]
-    return torch.cat([m[torch.randperm(len(m), generator=generator)[:shots]] for m in members])
+    chosen = []
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        # The whole class is shuffled and its first pictures are taken, so few shots are among the many.
+        order = torch.randperm(len(members), generator=generator)
+        chosen.append(members[order[:shots]])
+    return torch.cat(chosen)
 
 
 def coop_few_shot(train_labels: Tensor, val_labels: Tensor, shots: int, seed: int) -> tuple[LongTensor, LongTensor]:
@@ -34,11 +40,14 @@ def coop_few_shot(train_labels: Tensor, val_labels: Tensor, shots: int, seed: in
     rng = random.Random(seed)
 
     def sample(labels: Tensor, n: int) -> LongTensor:
-        members = {}
+        members_of_class = {}  # in the order in which labels first appear
         for i, label in enumerate(torch.as_tensor(labels).tolist()):
-            members.setdefault(label, []).append(i)
-        drawn = [rng.sample(m, n) if len(m) >= n else m for m in members.values()]
-        return torch.tensor([i for chosen in drawn for i in chosen], dtype=torch.long)
+            members_of_class.setdefault(label, []).append(i)
+        chosen = []
+        for members in members_of_class.values():
+            # A class that is too small draws nothing from the generator: the next class would get other pictures.
+            chosen += rng.sample(members, n) if len(members) >= n else members
+        return torch.tensor(chosen, dtype=torch.long)
 
     return sample(train_labels, shots), sample(val_labels, min(shots, 4))
 

@@ -32,6 +32,7 @@ def from_dictionary(teacher_logits: Tensor, dictionary: Sequence[str], k: int) -
 
     def supervise(batch: Tensor) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
         target = teacher_logits[batch]
+        # Teacher and student answer among the chosen names only: the student never sees the others.
         chosen = select_classes(target, k)
         chosen_names = ClassNames(words[i] for i in chosen.tolist())  # of checked names: need no check again
         return chosen_names, lambda z: symmetric_kl(target[:, chosen], z)
@@ -48,7 +49,7 @@ def from_both(labels: Tensor, known: Tensor, teacher_logits: Tensor, classnames:
 
         def loss(z: Tensor) -> Tensor:
             distilled = symmetric_kl(teacher_logits[batch], z)
-            if not has_label.any():
+            if not has_label.any():  # a cross-entropy of no picture would be NaN
                 return distilled
             return distilled + F.cross_entropy(z[has_label], labels[batch][has_label])
 

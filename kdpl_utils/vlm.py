@@ -102,7 +102,7 @@ class Pixels:
     def __getitem__(self, indices: Tensor | slice | Sequence[int]) -> Tensor:
         rows = range(len(self))[indices] if isinstance(indices, slice) else torch.as_tensor(indices).tolist()
         if self.kept is not None and all(i in self.kept for i in rows):
-            return _on_device(self.vlm, [self.kept[i] for i in rows])
+            return _on_device(self.vlm, [self.kept[i] for i in rows])  # no thread is needed to look something up
         return _on_device(self.vlm, list(openers().map(self._one, rows)))
 
     def _one(self, i: int) -> Tensor:
@@ -129,7 +129,7 @@ def encode_names(vlm: VLM, classnames: Sequence[str], templates: Sequence[str] =
 def encode_texts(vlm: VLM, texts: Sequence[str]) -> Tensor:
     """(N, D) text features as the model gives them, not of unit length, in float32 or better, without gradient."""
     check_lengths(vlm, texts)
-    if has_clip_tokens(vlm):
+    if has_clip_tokens(vlm):  # then beginnings that texts share are computed once
         features = encode_prompts(vlm.model, [as_prompt(vlm, token_ids(vlm, text)) for text in texts])
     else:
         chunks = [list(texts[i : i + 256]) for i in range(0, len(texts), 256)]

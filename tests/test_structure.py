@@ -23,6 +23,7 @@ MOST_FRONT_FILES = 10
 MOST_LINES_OF_A_FILE = 400
 MOST_LINES_OF_A_FRONT_FILE = 250
 MOST_LINES_OF_A_FUNCTION = 72
+SAME_LINES = 6
 
 
 class Import(NamedTuple):
@@ -133,7 +134,19 @@ def too_large(package: Path) -> list[str]:
     return sentences
 
 
-RULES = (looking_up, circles, private_names, too_large)
+def written_twice(package: Path) -> list[str]:
+    """Six lines in a row, blank ones and imports aside, that stand in two places."""
+    places = {}
+    for file in files(package):
+        lines = [line.strip() for line in (package / file).read_text(encoding="utf-8").splitlines() if line.strip()]
+        for start in range(len(lines) - SAME_LINES + 1):
+            window = tuple(lines[start : start + SAME_LINES])
+            if not all(line.startswith(("from ", "import ")) for line in window):
+                places.setdefault(window, []).append(file)
+    return [f"{where}: {window[0]} …" for window, where in places.items() if len(where) > 1]
+
+
+RULES = (looking_up, circles, private_names, too_large, written_twice)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -157,13 +170,18 @@ def test_the_zero_shot_sentence_is_written_once():
 
 # --- and each rule notices -------------------------------------------------------------------------------------------
 
+SIX_LINES = "".join(f"x = {i}\n" for i in range(SAME_LINES))
 BROKEN = {
     "a room below looks up": (looking_up, {"support/disk.py": "from ..vlm import VLM\n"}),
     "the front room looks into a world": (looking_up, {"vlm.py": "def f():\n    from .worlds.world import Split\n"}),
     "neighbours": (looking_up, {"learners/coop.py": "from kdpl_utils.worlds.world import Split\n"}),
     "a circle": (circles, {"vlm.py": "from .train import fit\n", "train.py": "from .vlm import VLM\n"}),
     "a private name": (private_names, {"apps/cli.py": "from ..vlm import _secret\n"}),
-    "a long function": (too_large, {"vlm.py": "def f():\n" + "    print()\n" * MOST_LINES_OF_A_FUNCTION}),
+    "a copy": (written_twice, dict.fromkeys(("vlm.py", "train.py"), SIX_LINES)),
+    "a long function": (
+        too_large,
+        {"vlm.py": "def f():\n" + "".join(f"    print({i})\n" for i in range(MOST_LINES_OF_A_FUNCTION))},
+    ),
     "a long file": (too_large, {"vlm.py": "\n" * (MOST_LINES_OF_A_FRONT_FILE + 1)}),
     "a crowded front room": (too_large, {f"method_{i}.py": "" for i in range(MOST_FRONT_FILES + 1)}),
 }

@@ -113,9 +113,9 @@ class FrozenTexts:
         for start in range(0, len(new), 256):
             part = new[start : start + 256]
             # All sentences of all names at once: names behind the same words share those.
-            texts = [t.format(n) for t in self.templates for n in part]
-            mean = encode_texts(self.vlm, texts).unflatten(0, (len(self.templates), len(part))).mean(0)
-            self.known.update(zip(part, unit(mean)))
+            texts = [template.format(name) for template in self.templates for name in part]
+            features = encode_texts(self.vlm, texts).unflatten(0, (len(self.templates), len(part)))
+            self.known.update(zip(part, unit(features.mean(0))))
         return torch.stack([self.known[name] for name in names])
 
 
@@ -157,7 +157,8 @@ def check_depth(vlm: VLM, depth: int | None, published: int, towers: Sequence[st
         "image": len(vlm.model.visual.transformer.resblocks) if "image" in towers else None,
         "text": len(text_tower(vlm.model).transformer.resblocks) if "text" in towers else None,
     }
-    name, layers = min(((t, layers_of[t]) for t in towers), key=lambda pair: pair[1])
+    name = min(towers, key=layers_of.get)
+    layers = layers_of[name]
     if depth is None:
         return min(published, layers)
     if not 1 <= depth <= layers:

@@ -48,6 +48,8 @@ class CoCoOp(Learner):
 
         def classify(images: Tensor) -> Tensor:
             features = self.image(images)
+            # Every image has prompts of its own, so many images at once need much memory; with a gradient it is the
+            # caller who chose the batch.
             group = len(features) if torch.is_grad_enabled() else max(1, PROMPTS // len(names))
             return torch.cat([self._logits(part, names) for part in features.split(group)])
 
@@ -59,6 +61,7 @@ class CoCoOp(Learner):
     def _logits(self, features: Tensor, names: list[str]) -> Tensor:
         n_images, n_classes = len(features), len(names)
         ctx = self.ctx + self.meta_net(features.to(self.ctx.dtype))[:, None]  # (B, n_ctx, d)
+        # Image 0 with all names, then image 1 with all names, …: each behind the context of its image.
         copies = [image for image in range(n_images) for _ in names]
         text = self.texts.encode(names * n_images, ctx, copies=copies)  # (B·C, D)
         return self.vlm.scale * torch.einsum("bd,bcd->bc", features, text.view(n_images, n_classes, -1))

@@ -70,9 +70,13 @@ class PromptSRC(Learner):
         return list(self.visual)
 
     def loss(self, images: Tensor, classnames: Sequence[str], supervise: Callable[[Tensor], Tensor]) -> Tensor:
-        t, i, scale = self.text(classnames), self.image(images), self.vlm.scale
-        t0, i0 = self.reference(classnames), self.frozen_image(images)
-        z, z0 = logits(i, t, scale), logits(i0, t0, scale)
+        scale = self.vlm.scale
+        t = self.text(classnames)
+        i = self.image(images)
+        t0 = self.reference(classnames)
+        i0 = self.frozen_image(images)
+        z = logits(i, t, scale)
+        z0 = logits(i0, t0, scale)
         near_text = TEXT_WEIGHT * (t - t0).abs().mean()
         near_image = IMAGE_WEIGHT * (i - i0).abs().mean()
         kl = F.kl_div(z.log_softmax(-1), z0.log_softmax(-1), reduction="sum", log_target=True)
