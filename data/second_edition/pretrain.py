@@ -1,0 +1,383 @@
+"""Pretrain the emoji world's CLIP models from scratch, in two phases.
+
+    python data/second_edition/pretrain.py                      all five, one after the other
+    python data/second_edition/pretrain.py emoji-teacher-large  one of them
+    python data/second_edition/pretrain.py --device cuda        on a GPU, in bf16
+    python data/second_edition/pretrain.py --longer 4           four times the steps, where a machine is idle
+
+Phase 1, the image tower: classify the concept of a picture.  The classifier is a scaffold and is thrown away.
+Phase 2, the text tower, on the locked image features (LiT, arXiv 2111.07991): pictures against captions, as in CLIP.
+
+Every step draws its pictures and captions from (seed, step) alone, and a checkpoint lies in ``data/.cache`` (or where
+``--work`` says) every 45 seconds: a run that was stopped at any moment goes on where it was and ends with the same
+weights.  They are written in
+half precision to ``data/.cache/second_edition`` (or where ``--out`` says): the lessons still use the models of the first
+edition, and these replace them only when a full set meets its conditions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import open_clip
+import torch
+from open_clip.transformer import PatchDropout
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from captions import WRONG_PICTURE, filtered_caption, raw_caption
+from corpus import DISTRACTOR_SHARE, Corpus
+from kdpl_utils.support.disk import write_whole
+from kdpl_utils.support.shipped import data_file, data_root
+from muon import Muon
+
+SEED = 0
+COLOUR_HANDS = ("noto", "twemoji", "openmoji", "fluent-emoji-flat")
+INK_HANDS = ("fluent-emoji-high-contrast", "openmoji-black")
+MORE_COLOUR_HANDS = ("fxemoji", "noto-v1")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one model is pretrained with.
+
+    Attributes:
+        styles: the hands of its corpus; a hand that stands there twice is shown twice as often.
+        photocopies: part of its pictures that are shown in grey and hard contrast.
+        captions: "raw" or "filtered" (``captions.py``).
+        image_steps, image_batch: length of phase 1, and its pictures a step.
+        text_steps: length of phase 2, of ``text_batch`` captions a step.
+        lr, text_lr: of AdamW in phases 1 and 2 (vectors, embeddings, attention pool, classifier).
+        muon_lr: of Muon in both phases (convolutions and linear layers).
+        label_smoothing: of the classifier of phase 1.
+        patch_dropout: part of the patches that a vision transformer does not see in the first four fifths of phase 1:
+            half of them cost half the time and teach nearly as well (FLIP, arXiv 2212.00794).
+        views: of every drawing in phase 2.
+        noise: standard deviation of what is added to each locked feature of length one, in every dimension.
+    """
+
+    styles: tuple[str, ...]
+    photocopies: float
+    captions: str
+    image_steps: int
+    image_batch: int = 128
+    text_steps: int = 800
+    text_batch: int = 192
+    lr: float = 2e-3
+    muon_lr: float = 0.02
+    text_lr: float = 3e-3
+    label_smoothing: float = 0.1
+    patch_dropout: float = 0.0
+    views: int = 4
+    noise: float = 0.02
+
+
+# A student has seen colour, and as much ink as lies about in any corpus of colour: a few photocopies.
+STUDENT = Recipe(COLOUR_HANDS, photocopies=0.03, captions="raw", image_steps=2000, text_steps=800)
+# A teacher's corpus held ink, as a web-scale teacher's holds pictures like yours; ink is two fifths of its drawings.
+TEACHER = Recipe((*COLOUR_HANDS, *2 * INK_HANDS, *MORE_COLOUR_HANDS), 0.15, captions="filtered", image_steps=1600)
+ONE_INK_HAND = (*COLOUR_HANDS, *2 * INK_HANDS[:1], *MORE_COLOUR_HANDS)
+RECIPES = {
+    "emoji-student-rn": STUDENT,
+    "emoji-student-vit": replace(STUDENT, image_steps=3500, lr=1e-3, patch_dropout=0.5),
+    "emoji-teacher-small": replace(TEACHER, styles=ONE_INK_HAND, image_steps=1500, text_steps=700),
+    "emoji-teacher-medium": replace(TEACHER, text_steps=800),
+    "emoji-teacher-large": replace(TEACHER, image_steps=1500, image_batch=256, text_steps=1100),
+}
+CHECKPOINT_SECONDS = 45
+
+
+def config(embed_dim: int, text_width: int, vision: dict) -> dict:
+    """An open_clip configuration; the text towers differ in width alone."""
+    text = {"context_length": 40, "vocab_size": 3072, "width": text_width, "heads": text_width // 32, "layers": 3}
+    return {"embed_dim": embed_dim, "vision_cfg": vision, "text_cfg": text}
+
+
+def resnet(layers: list[int], width: int) -> dict:
+    return {"image_size": 32, "layers": layers, "width": width, "head_width": 64}
+
+
+VIT = {"image_size": 48, "layers": 6, "width": 128, "head_width": 32, "patch_size": 8}
+CONFIGS = {
+    "emoji-student-rn": config(128, 128, resnet([1, 1, 1, 1], 16)),
+    "emoji-student-vit": config(128, 128, VIT),
+    "emoji-teacher-small": config(128, 128, resnet([1, 1, 1, 1], 20)),
+    "emoji-teacher-medium": config(160, 160, resnet([1, 1, 1, 1], 24)),
+    "emoji-teacher-large": config(192, 160, resnet([1, 2, 2, 1], 32)),
+}
+# Not matrices in Muon's sense: tables of vectors, and an attention pool that sees one place or a few.
+NOT_FOR_MUON = ("token_embedding", "positional_embedding", "attnpool")
+
+
+def pretrain(
+    name: str, device: str, work: Path, out: Path, longer: float = 1.0, log: Callable[[str], object] = print
+) -> None:
+    """Both phases of one model, from wherever an earlier run was stopped.
+
+    Args:
+        name: a key of ``RECIPES``.
+        out: folder of the finished weights and configurations.
+        work: folder of checkpoints; emptied of this model's when its weights are written.
+        longer: factor on the numbers of steps.
+    """
+    recipe = RECIPES[name]
+    recipe = replace(
+        recipe, image_steps=round(recipe.image_steps * longer), text_steps=round(recipe.text_steps * longer)
+    )
+    torch.manual_seed(SEED)
+    write_whole(out / f"{name}.json", lambda part: part.write_text(json.dumps(CONFIGS[name], indent=2) + "\n"))
+    open_clip.add_model_config(out)
+    model = open_clip.create_model(name).to(device, memory_format=torch.channels_last)
+    corpus = Corpus(recipe.styles, image_size(model), recipe.photocopies, SEED)
+    work.mkdir(parents=True, exist_ok=True)
+    image_tower = work / f"{name}.image.safetensors"
+    if not image_tower.exists():
+        train_image_tower(model, recipe, corpus, device, work / f"{name}.image.checkpoint", name)
+        visual = {key: value.contiguous().cpu() for key, value in model.visual.state_dict().items()}
+        write_whole(image_tower, lambda part: save_file(visual, part))
+    model.visual.load_state_dict(load_file(image_tower))
+    model.visual.eval().requires_grad_(False)
+    features, shown = locked_features(model, recipe, corpus, device, work, name)
+    train_text_tower(model, recipe, corpus, features, shown, device, work / f"{name}.text.checkpoint", name)
+    log(f"{name}: logit_scale {model.logit_scale.exp().item():.1f} as learned")
+    save(model, name, recipe, out)
+    for leftover in work.glob(f"{name}.*"):
+        leftover.unlink()
+
+
+def image_size(model) -> int:
+    size = model.visual.image_size
+    return size if isinstance(size, int) else size[0]
+
+
+def normalise(pictures: Tensor) -> Tensor:
+    """Pictures (B, 3, S, S) in 0..1 with CLIP's mean and standard deviation."""
+    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=pictures.device)[:, None, None]
+    std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=pictures.device)[:, None, None]
+    return ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def train_image_tower(model, recipe: Recipe, corpus: Corpus, device: str, checkpoint: Path, name: str) -> None:
+    """Phase 1: the concept of a picture, by a linear classifier on the raw image features."""
+    classifier = nn.Linear(model.text_projection.shape[1], len(corpus.concepts)).to(device)
+    optimizers = [
+        *split_optimizers([*model.visual.named_parameters()], recipe.lr, recipe.muon_lr, weight_decay=0.05),
+        torch.optim.AdamW(classifier.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.05),
+    ]
+
+    every_patch = model.visual.patch_dropout if recipe.patch_dropout else None
+
+    def step_loss(step: int) -> tuple[Tensor, str]:
+        if recipe.patch_dropout:
+            is_late = step >= 0.8 * recipe.image_steps
+            model.visual.patch_dropout = every_patch if is_late else PatchDropout(recipe.patch_dropout)
+            torch.manual_seed(corpus.step_seed(step))  # which patches are dropped depends on the step alone
+        pictures, concepts = corpus.training_batch(recipe.image_batch, step)
+        pictures, concepts = pictures.to(device), concepts.to(device)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            predicted = classifier(model.encode_image(normalise(pictures)))
+            loss = F.cross_entropy(predicted, concepts, label_smoothing=recipe.label_smoothing)
+        hit = (predicted.argmax(dim=1) == concepts).float().mean().item()
+        return loss, f"loss {loss.item():.2f}, right {hit:.0%}"
+
+    model.visual.train()
+    modules = {"visual": model.visual, "classifier": classifier}
+    run_steps(step_loss, modules, optimizers, recipe.image_steps, checkpoint, f"{name}, image tower")
+
+
+@torch.no_grad()
+def locked_features(model, recipe: Recipe, corpus: Corpus, device: str, work: Path, name: str) -> tuple[Tensor, list]:
+    """Unit features (N, D) of several views of every drawing, and N pairs of a concept and what there is to say of it.
+
+    The features of each hand are kept in a file of their own, so that a stopped run repeats one hand at most.
+    """
+    features, shown = [], []
+    for style in tqdm(recipe.styles, desc=f"{name}, features"):
+        kept = work / f"{name}.features.{style}.safetensors"
+        pictures, concepts, seen = corpus.plain_views(style, recipe.views)
+        if not kept.exists():
+            chunks = [model.encode_image(normalise(chunk.to(device))).float().cpu() for chunk in pictures.split(256)]
+            unit = F.normalize(torch.cat(chunks), dim=-1)
+            write_whole(kept, lambda part, unit=unit: save_file({"features": unit}, part))
+        features.append(load_file(kept)["features"])
+        shown += zip(concepts, seen)
+    return torch.cat(features).to(device), shown
+
+
+def train_text_tower(
+    model, recipe: Recipe, corpus: Corpus, features: Tensor, shown: list, device: str, checkpoint: Path, name: str
+) -> None:
+    """Phase 2: CLIP's contrastive loss of captions against locked image features."""
+    tokenizer = open_clip.get_tokenizer(name, bpe_path=str(data_file("bpe.txt.gz")))
+    rows_of_concept: dict[int, list[int]] = {}
+    for row, (concept, _) in enumerate(shown):
+        rows_of_concept.setdefault(concept, []).append(row)
+    n_distractors = round(recipe.text_batch * DISTRACTOR_SHARE)
+    in_phase = [(key, p) for key, p in model.named_parameters() if not key.startswith("visual")]
+    in_tower = [(key, p) for key, p in in_phase if key != "logit_scale"]
+    optimizers = [
+        *split_optimizers(in_tower, recipe.text_lr, recipe.muon_lr, weight_decay=0.01),
+        torch.optim.AdamW([model.logit_scale], lr=recipe.text_lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+    which = torch.arange(recipe.text_batch, device=device)
+
+    def step_loss(step: int) -> tuple[Tensor, str]:
+        seed = corpus.step_seed(20_000_000 + step)  # far from the steps of phase 1
+        rng = random.Random(seed)
+        concepts = rng.sample(corpus.classes, recipe.text_batch - n_distractors)
+        concepts += rng.sample(corpus.distractors, n_distractors)
+        rows = [rng.choice(rows_of_concept[c]) for c in concepts]
+        captions = [write_caption(rng, recipe, corpus, *shown[row]) for row in rows]
+        noise = torch.randn(len(rows), features.shape[1], generator=torch.Generator().manual_seed(seed))
+        image = F.normalize(features[rows] + recipe.noise * noise.to(device), dim=-1)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            text = F.normalize(encode_tokens(model, tokenizer(captions).to(device)), dim=-1)
+            logits = model.logit_scale.exp() * image @ text.T
+            loss = (F.cross_entropy(logits, which) + F.cross_entropy(logits.T, which)) / 2
+        hit = (logits.argmax(dim=1) == which).float().mean().item()
+        return loss, f"loss {loss.item():.2f}, right in batch {hit:.0%}, scale {model.logit_scale.exp().item():.0f}"
+
+    @torch.no_grad()
+    def bound_scale() -> None:
+        model.logit_scale.clamp_(0, math.log(100))  # CLIP's own bound
+
+    run_steps(
+        step_loss, {"model": model}, optimizers, recipe.text_steps, checkpoint, f"{name}, text tower", bound_scale
+    )
+
+
+def write_caption(rng: random.Random, recipe: Recipe, corpus: Corpus, concept: int, seen) -> str:
+    if recipe.captions == "filtered":
+        return filtered_caption(rng, corpus.concepts[concept], seen)
+    if rng.random() < WRONG_PICTURE:
+        concept = rng.choice(corpus.classes)
+    return raw_caption(rng, corpus.concepts[concept], seen)
+
+
+def encode_tokens(model, tokens: Tensor) -> Tensor:
+    """(N, D) text features, cut after the longest caption: with a causal mask nothing behind an end token matters."""
+    ends = tokens.argmax(dim=1)  # the end token has the largest id
+    length = int(ends.max()) + 1
+    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+    return model.ln_final(x[torch.arange(len(x), device=x.device), ends]) @ model.text_projection
+
+
+def split_optimizers(named: list[tuple[str, nn.Parameter]], lr: float, muon_lr: float, weight_decay: float) -> list:
+    """Muon for the hidden matrices and convolutions, AdamW for all else; vectors do not decay."""
+    for_muon, matrices, vectors = [], [], []
+    for key, parameter in named:
+        if parameter.ndim < 2:
+            vectors.append(parameter)
+        elif any(part in key for part in NOT_FOR_MUON) or key == "text_projection":
+            matrices.append(parameter)
+        else:
+            for_muon.append(parameter)
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [Muon(for_muon, lr=muon_lr), torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))]
+
+
+def run_steps(
+    step_loss: Callable[[int], tuple[Tensor, str]],
+    modules: dict[str, nn.Module],
+    optimizers: list[torch.optim.Optimizer],
+    n_steps: int,
+    checkpoint: Path,
+    title: str,
+    after_step: Callable[[], None] = lambda: None,
+) -> None:
+    """Train with a warm-up of 5 % and a cosine schedule, from the last checkpoint on.
+
+    Args:
+        step_loss: the loss of a step, and what the progress bar says; a function of the step alone.
+        modules, optimizers: everything that changes.
+    """
+    step = restore(checkpoint, modules, optimizers)
+    peak_lrs = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    saved = time.monotonic()
+    bar = tqdm(range(step, n_steps), initial=step, total=n_steps, desc=title, unit="step", mininterval=10)
+    for step in bar:
+        warmup = min(1.0, (step + 1) / (0.05 * n_steps))
+        factor = warmup * 0.5 * (1 + math.cos(math.pi * step / n_steps))
+        for optimizer, lrs in zip(optimizers, peak_lrs):
+            for group, lr in zip(optimizer.param_groups, lrs):
+                group["lr"] = lr * factor
+        loss, says = step_loss(step)
+        if not loss.isfinite():
+            raise FloatingPointError(f"{title}: the loss of step {step} is {loss.item()}; its checkpoint is kept.")
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        after_step()
+        if step % 20 == 0:
+            bar.set_postfix_str(says)
+        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            keep(checkpoint, modules, optimizers, peak_lrs, step + 1)
+            saved = time.monotonic()
+
+
+def keep(checkpoint: Path, modules: dict, optimizers: list, peak_lrs: list, step: int) -> None:
+    state = {
+        "step": step,
+        "modules": {key: module.state_dict() for key, module in modules.items()},
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "peak_lrs": peak_lrs,
+    }
+    write_whole(checkpoint, lambda part: torch.save(state, part))
+
+
+def restore(checkpoint: Path, modules: dict, optimizers: list) -> int:
+    """Put everything back as it was kept; the step to go on with, 0 without a checkpoint."""
+    if not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    for key, module in modules.items():
+        module.load_state_dict(state["modules"][key])
+    for optimizer, kept, lrs in zip(optimizers, state["optimizers"], state["peak_lrs"]):
+        optimizer.load_state_dict(kept)
+        for group, lr in zip(optimizer.param_groups, lrs):  # the schedule multiplies the peak, not the last value
+            group["lr"] = lr
+    return state["step"]
+
+
+def save(model, name: str, recipe: Recipe, out: Path) -> None:
+    state = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in model.state_dict().items()}
+    metadata = {"model": name, "seed": str(SEED), "recipe": str(asdict(recipe))}
+    write_whole(out / f"{name}.safetensors", lambda part: save_file(state, part, metadata=metadata))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("models", nargs="*", help=f"which of {', '.join(RECIPES)} (default: all)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--work", type=Path, default=None, help="folder of the checkpoints (default: data/.cache)")
+    parser.add_argument("--out", type=Path, default=None, help="folder of the weights")
+    parser.add_argument("--longer", type=float, default=1.0, help="factor on the numbers of steps")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the CPU; two models at once: 1 each")
+    arguments = parser.parse_args()
+    unknown = set(arguments.models) - set(RECIPES)
+    if unknown:
+        parser.error(f"no recipe for {', '.join(sorted(unknown))}: choose from {', '.join(RECIPES)}")
+    if arguments.longer <= 0:
+        parser.error(f"--longer is a factor on the numbers of steps: {arguments.longer} is not above 0")
+    torch.set_num_threads(arguments.threads)
+    work = arguments.work or data_root() / ".cache"
+    out = arguments.out or data_root() / ".cache" / "second_edition"
+    for name in arguments.models or RECIPES:
+        pretrain(name, arguments.device, work, out, arguments.longer)
+
+
+if __name__ == "__main__":
+    main()
