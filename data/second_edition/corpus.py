@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captions import Seen
-from kdpl_utils.worlds import drawings as emoji
+from kdpl_utils.worlds.drawings import BACKGROUNDS, Views, metadata, sample_views, sprites
 
 # Near-doubles ("man judge", "woman judge"): names for the text tower to tell from others, no pictures to be classified.
 DISTRACTOR_GROUPS = ("people-body", "symbols")
@@ -34,8 +34,8 @@ class Corpus:
 
     def __init__(self, styles: Sequence[str], size: int, photocopies: float, seed: int = 0):
         self.styles, self.size, self.photocopies, self.seed = tuple(styles), size, photocopies, seed
-        self.concepts = emoji.metadata()["concepts"]
-        drawn_by_style = [set(emoji.metadata()["styles"][style]["drawn"]) for style in styles]
+        self.concepts = metadata()["concepts"]
+        drawn_by_style = [set(metadata()["styles"][style]["drawn"]) for style in styles]
         self.styles_of_concept = [
             [k for k, drawn in enumerate(drawn_by_style) if concept in drawn] for concept in range(len(self.concepts))
         ]
@@ -43,7 +43,7 @@ class Corpus:
         self.classes = [c for c in drawn_anywhere if self.concepts[c]["group"] not in DISTRACTOR_GROUPS]
         self.distractors = [c for c in drawn_anywhere if self.concepts[c]["group"] in DISTRACTOR_GROUPS]
         # A little larger than the pictures, so that little is lost when a drawing is turned.
-        self.drawings = [premultiplied(emoji.sprites(style), min(64, round(size * 1.25))) for style in styles]
+        self.drawings = [premultiplied(sprites(style), min(64, round(size * 1.25))) for style in styles]
 
     def step_seed(self, step: int) -> int:
         return self.seed * 1_000_003 + step
@@ -57,7 +57,7 @@ class Corpus:
         styles = [rng.choice(self.styles_of_concept[c]) for c in concepts]
         drawings = torch.stack([self.drawings[k][c] for c, k in zip(concepts, styles)]).float() / 255
         drawings = vary_colours(drawings, generator)
-        views = emoji.sample_views(n, seed)
+        views = sample_views(n, seed)
         grounds = background_colours(views) + 0.1 * _plus_minus_one(n, 3, generator=generator)
         pictures = place_bent(drawings, views, grounds.clamp(0, 1), self.size, generator)
         pictures = cut_out(pictures, generator)
@@ -72,17 +72,17 @@ class Corpus:
             (N, 3, size, size) pictures in 0..1, their N concepts, and what there is to say of each.
         """
         k = self.styles.index(style)
-        drawn = emoji.metadata()["styles"][style]["drawn"]
+        drawn = metadata()["styles"][style]["drawn"]
         distractors = set(self.distractors)
         concepts = [c for c in drawn for _ in range(1 if c in distractors else n_views)]
         seed = self.step_seed(10_000_000 + k)  # far from any training step
         generator = torch.Generator().manual_seed(seed)
-        views = emoji.sample_views(len(concepts), seed)
+        views = sample_views(len(concepts), seed)
         drawings = self.drawings[k][torch.tensor(concepts)].float() / 255
         pictures = place(drawings, views, self.size)
         is_copy = torch.rand(len(concepts), generator=generator) < self.photocopies
         pictures = torch.where(is_copy[:, None, None, None], photocopy(pictures, generator), pictures)
-        grounds = list(emoji.BACKGROUNDS)
+        grounds = list(BACKGROUNDS)
         seen = [
             Seen(style, views.scale[i].item(), views.angle[i].item(), grounds[views.background[i]], is_copy[i].item())
             for i in range(len(concepts))
@@ -90,10 +90,10 @@ class Corpus:
         return pictures, concepts, seen
 
 
-def premultiplied(sprites: Tensor, size: int) -> Tensor:
+def premultiplied(rgba_sprites: Tensor, size: int) -> Tensor:
     """RGBA sprites (N, 4, S, S) uint8 at another size, colours multiplied by alpha, so that edges do not bleed."""
     chunks = []
-    for chunk in sprites.split(256):
+    for chunk in rgba_sprites.split(256):
         rgba = chunk.float() / 255
         rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)
         if rgba.shape[-1] != size:
@@ -102,19 +102,19 @@ def premultiplied(sprites: Tensor, size: int) -> Tensor:
     return torch.cat(chunks)
 
 
-def background_colours(views: emoji.Views) -> Tensor:
+def background_colours(views: Views) -> Tensor:
     """(N, 3) in 0..1."""
-    return torch.tensor(list(emoji.BACKGROUNDS.values()))[views.background]
+    return torch.tensor(list(BACKGROUNDS.values()))[views.background]
 
 
-def place(drawings: Tensor, views: emoji.Views, size: int) -> Tensor:
+def place(drawings: Tensor, views: Views, size: int) -> Tensor:
     """Premultiplied drawings on their grounds, as ``views`` say: (N, 3, size, size)."""
     n = len(drawings)
     no_stretch, no_shear = torch.ones(n, 2), torch.zeros(n)
     return _place(drawings, views, background_colours(views), size, no_stretch, no_shear)
 
 
-def place_bent(drawings: Tensor, views: emoji.Views, grounds: Tensor, size: int, generator) -> Tensor:
+def place_bent(drawings: Tensor, views: Views, grounds: Tensor, size: int, generator) -> Tensor:
     """The same, stretched in both directions and sheared, by up to 20 percent."""
     n = len(drawings)
     stretch = 1 + 0.2 * _plus_minus_one(n, 2, generator=generator)
@@ -122,7 +122,7 @@ def place_bent(drawings: Tensor, views: emoji.Views, grounds: Tensor, size: int,
     return _place(drawings, views, grounds, size, stretch, shear)
 
 
-def _place(drawings: Tensor, views: emoji.Views, grounds: Tensor, size: int, stretch: Tensor, shear: Tensor) -> Tensor:
+def _place(drawings: Tensor, views: Views, grounds: Tensor, size: int, stretch: Tensor, shear: Tensor) -> Tensor:
     radians = views.angle * (math.pi / 180)
     x_scale, y_scale = (views.scale[:, None] * stretch).T
     first_row = torch.stack([radians.cos() * x_scale, (radians.sin() + shear) * y_scale], dim=1)

@@ -22,6 +22,7 @@ import json
 import math
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -37,7 +38,7 @@ from tqdm import tqdm
 
 from captions import WRONG_PICTURE, filtered_caption, raw_caption
 from corpus import DISTRACTOR_SHARE, Corpus
-from kdpl_utils.support.disk import write_whole
+from kdpl_utils.support.disk import digest, write_whole
 from kdpl_utils.support.shipped import data_file, data_root
 from muon import Muon
 
@@ -127,7 +128,8 @@ def pretrain(
     Args:
         name: a key of ``RECIPES``.
         out: folder of the finished weights and configurations.
-        work: folder of checkpoints; emptied of this model's when its weights are written.
+        work: folder of checkpoints, in a folder of their own for each model, recipe and seed, so that a run goes on
+            from its own state only; that folder is removed when the weights are written.
         longer: factor on the numbers of steps.
     """
     recipe = RECIPES[name]
@@ -139,20 +141,20 @@ def pretrain(
     open_clip.add_model_config(out)
     model = open_clip.create_model(name).to(device, memory_format=torch.channels_last)
     corpus = Corpus(recipe.styles, image_size(model), recipe.photocopies, SEED)
-    work.mkdir(parents=True, exist_ok=True)
-    image_tower = work / f"{name}.image.safetensors"
+    state = work / f"{name}-{digest(recipe, CONFIGS[name], SEED)}"
+    state.mkdir(parents=True, exist_ok=True)
+    image_tower = state / "image.safetensors"
     if not image_tower.exists():
-        train_image_tower(model, recipe, corpus, device, work / f"{name}.image.checkpoint", name)
+        train_image_tower(model, recipe, corpus, device, state / "image.checkpoint", name)
         visual = {key: value.contiguous().cpu() for key, value in model.visual.state_dict().items()}
         write_whole(image_tower, lambda part: save_file(visual, part))
     model.visual.load_state_dict(load_file(image_tower))
     model.visual.eval().requires_grad_(False)
-    features, shown = locked_features(model, recipe, corpus, device, work, name)
-    train_text_tower(model, recipe, corpus, features, shown, device, work / f"{name}.text.checkpoint", name)
+    features, shown = locked_features(model, recipe, corpus, device, state, name)
+    train_text_tower(model, recipe, corpus, features, shown, device, state / "text.checkpoint", name)
     log(f"{name}: logit_scale {model.logit_scale.exp().item():.1f} as learned")
     save(model, name, recipe, out)
-    for leftover in work.glob(f"{name}.*"):
-        leftover.unlink()
+    shutil.rmtree(state)
 
 
 def image_size(model) -> int:
@@ -196,14 +198,14 @@ def train_image_tower(model, recipe: Recipe, corpus: Corpus, device: str, checkp
 
 
 @torch.no_grad()
-def locked_features(model, recipe: Recipe, corpus: Corpus, device: str, work: Path, name: str) -> tuple[Tensor, list]:
+def locked_features(model, recipe: Recipe, corpus: Corpus, device: str, state: Path, name: str) -> tuple[Tensor, list]:
     """Unit features (N, D) of several views of every drawing, and N pairs of a concept and what there is to say of it.
 
     The features of each hand are kept in a file of their own, so that a stopped run repeats one hand at most.
     """
     features, shown = [], []
     for style in tqdm(recipe.styles, desc=f"{name}, features"):
-        kept = work / f"{name}.features.{style}.safetensors"
+        kept = state / f"features.{style}.safetensors"
         pictures, concepts, seen = corpus.plain_views(style, recipe.views)
         if not kept.exists():
             chunks = [model.encode_image(normalise(chunk.to(device))).float().cpu() for chunk in pictures.split(256)]
