@@ -70,12 +70,14 @@ def _on_this_machine(
     attempts = _one_by_one(todo, out, root) if workers == 1 else _side_by_side(todo, out, root, workers, gpus)
     failed: dict[str, Exception] = {}
     for name, error in attempts:
+        file = out / "failed" / f"{name}.txt"
         if error is None:
+            file.unlink(missing_ok=True)  # of an earlier try
             yield name
             continue
         failed[name] = error
         trace = "".join(traceback.format_exception(error))
-        file = write_whole(out / "failed" / f"{name}.txt", lambda part, trace=trace: part.write_text(trace, "utf-8"))
+        write_whole(file, lambda part, trace=trace: part.write_text(trace, "utf-8"))
         report(f"{name} failed: {type(error).__name__}: {error} ({file})")
     if not failed:
         return

@@ -16,6 +16,7 @@ from kdpl_utils.experiments import plan as reproduce
 from kdpl_utils.experiments.lab import Lab
 from kdpl_utils.experiments.plan import TARGETS, is_complete, plan
 from kdpl_utils.experiments.run import run
+from kdpl_utils.experiments.slurm import RunsFailed
 from kdpl_utils.experiments.tables import table_rows
 from kdpl_utils.experiments.training import MODES
 from kdpl_utils.learners import LEARNERS
@@ -55,8 +56,10 @@ def test_targets_by_default():
     assert reproduce._targets("imagenet") == TARGETS and len(TARGETS) == 10
 
 
-def test_some_labels_go_to_kdpl_alone():
+def test_settings_go_to_the_mode_that_reads_them():
     jobs = [job for job, _ in plan("few-shot", WORLD, ["coop"], list(MODES), [1], labelled=0.25)]
+    picks = [job for job, _ in plan("few-shot", WORLD, ["coop"], list(MODES), [1], k=5)]
+    assert [(job.mode, job.k) for job in picks[1:]] == [("labels", 0), ("kdpl", 0), ("kdpl-ca", 5)]
     assert [(job.mode, job.labelled) for job in jobs[1:]] == [("labels", 0.0), ("kdpl", 0.25), ("kdpl-ca", 0.0)]
 
 
@@ -201,6 +204,24 @@ def test_a_failed_run_leaves_the_others_and_their_table(workers, tmp_path, capsy
     assert "1 of 3 runs failed (vpt-labels" in printed.err and "vision transformer" in printed.err
     (trace,) = (tmp_path / "failed").glob("vpt-*.txt")
     assert "Traceback" in trace.read_text()
+
+
+def test_what_went_wrong_once_is_gone_when_it_goes_well(tmp_path, monkeypatch):
+    pairs = plan("few-shot", WORLD, ["coop"], ["labels"], [1], shots=[1], **SMALL)
+    score = Lab.score
+
+    def fail_when_trained(self, job, evaluation):
+        if job.learner == "coop":
+            raise OSError("the disk is away")
+        return score(self, job, evaluation)
+
+    monkeypatch.setattr(Lab, "score", fail_when_trained)
+    with pytest.raises(RunsFailed, match="the disk is away"):
+        run(pairs, tmp_path, workers=1)
+    assert len(list((tmp_path / "failed").iterdir())) == 1
+    monkeypatch.setattr(Lab, "score", score)
+    run(pairs, tmp_path, workers=1)
+    assert not list((tmp_path / "failed").iterdir())
 
 
 def test_all_runs_failing_for_one_reason_are_that_sentence(tmp_path, capsys):
