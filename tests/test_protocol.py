@@ -73,6 +73,32 @@ def test_learn_draws_shots_by_seed_and_leaves_the_student_alone(world, student):
     assert all(torch.equal(t, before[n]) for n, t in student.model.state_dict().items())
 
 
+def test_adapt_learns_from_the_shots_of_its_seed(world, student):
+    train = kd.of_classes(world.train, world.base)
+    features = kd.encode_images(student, train.images)
+    names = [world.classnames[i] for i in world.base]
+    seen, opened = [], []
+
+    class Watched:
+        """Features that remember which rows were asked for."""
+
+        def __getitem__(self, rows):
+            opened.extend(rows.tolist())
+            return features[rows]
+
+    def supervise(rows):
+        seen.extend(rows.tolist())
+        return kd.from_labels(train.labels, names)(rows)
+
+    recipe = kd.Recipe(epochs=1, batch_size=4)
+    for seed in (3, 4):
+        seen.clear()
+        opened.clear()
+        kd.adapt(kd.CoOp(student), Watched(), supervise, train.labels, seed, recipe, shots=4)
+        assert sorted(seen) == sorted(kd.few_shot(train.labels, 4, seed).tolist())
+        assert opened == seen  # each picture with its own supervision
+
+
 @pytest.mark.parametrize(
     "before, after, words",
     [
