@@ -2,43 +2,13 @@
 
 import pytest
 import torch
+from oracle import moved
 from safetensors import safe_open
 
-import kdpl_utils as kd
-from kdpl_utils.learners import VPT, CoCoOp, CoOp, Learner, MaPLe, PromptKD, PromptSRC
+from kdpl_utils.learners import VPT, CoCoOp, CoOp, MaPLe, PromptKD, PromptSRC
 from kdpl_utils.learners.classifier import export_classifier, load_classifier
-from kdpl_utils.vlm import Pixels
 
 NAMES = ["sushi", "hot dog", "ice cream"]
-
-
-@pytest.fixture(scope="module")
-def student():
-    return kd.load_vlm("emoji-student-vit", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def other():
-    return kd.load_vlm("emoji-student-rn", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    return kd.load_world("emoji").test.images[:3]
-
-
-@pytest.fixture(scope="module")
-def pixels(student, pictures):
-    return Pixels(student, pictures)[:]
-
-
-def moved(learner: Learner) -> Learner:
-    """Away from the start, as if it had been trained."""
-    g = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for p in learner.parameters():
-            p.add_(0.1 * torch.randn(p.shape, generator=g))
-    return learner
 
 
 @pytest.mark.parametrize("kind", [CoOp, VPT, MaPLe, PromptSRC], ids=lambda k: k.__name__)

@@ -4,45 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from oracle import moved
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 import kdpl_utils as kd
-from kdpl_utils.learners import VPT, CoCoOp, CoOp, Learner, MaPLe, PromptKD, PromptSRC, saving
+from kdpl_utils.learners import VPT, CoCoOp, CoOp, MaPLe, PromptKD, PromptSRC, saving
 from kdpl_utils.learners.saving import load_learner, save_learner, saved_recipe
-from kdpl_utils.vlm import Pixels
 
 NAMES = ["sushi", "hot dog", "ice cream"]
 KINDS = [CoOp, CoCoOp, VPT, MaPLe, PromptSRC]
-
-
-@pytest.fixture(scope="module")
-def student():
-    return kd.load_vlm("emoji-student-vit", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def other():
-    return kd.load_vlm("emoji-student-rn", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    return kd.load_world("emoji").test.images[:3]
-
-
-@pytest.fixture(scope="module")
-def pixels(student, pictures):
-    return Pixels(student, pictures)[:]
-
-
-def moved(learner: Learner) -> Learner:
-    """Away from the start, as if it had been trained."""
-    g = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for p in learner.parameters():
-            p.add_(0.1 * torch.randn(p.shape, generator=g))
-    return learner
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
