@@ -10,9 +10,7 @@ import torch
 
 from .support.disk import fingerprint
 from .support.shipped import data_file, data_root
-from .vlm import (
-    VLM,
-)
+from .vlm import VLM
 
 
 def shipped_models() -> tuple[str, ...]:

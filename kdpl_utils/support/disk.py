@@ -30,12 +30,12 @@ def fingerprint(path: str | Path) -> str:
 @functools.lru_cache(maxsize=256)
 def _blocks(path: Path, size: int, changed: int) -> str:
     """Remembered until the file changes: a table asks for each of its runs."""
-    digest, block = hashlib.sha256(str(size).encode()), 2**16
+    hashed, block = hashlib.sha256(str(size).encode()), 2**16
     with path.open("rb") as content:
         for start in sorted({max(0, size - block) * i // 63 for i in range(64)}):
             content.seek(start)
-            digest.update(content.read(block))
-    return digest.hexdigest()[:24]
+            hashed.update(content.read(block))
+    return hashed.hexdigest()[:24]
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:

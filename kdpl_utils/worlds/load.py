@@ -9,10 +9,7 @@ from pathlib import Path
 from . import drawings
 from .datasets import DATASETS, data_folder
 from .dictionaries import load_dictionary
-from .emoji import (
-    DEFAULT_GROUP,
-    emoji_world,
-)
+from .emoji import DEFAULT_GROUP, emoji_world
 from .photo_worlds import folder_world, real_world
 from .shards import is_shards
 from .world import World
