@@ -12,11 +12,18 @@ The files beside this one are the whole method. Read them in this order:
 8. ``shots``: a seed draws the few pictures that are learned from.
 9. ``protocol``: train on those, test on base and novel names and on shifts, and say what the numbers support.
 
-The folders hold the rest. ``learners``: one file for each published method, and their files on disk. ``towers``: both
-towers of CLIP, opened for learned vectors. ``worlds``: where pictures and names come from. ``experiments``: the paper's
-runs, resumable. ``plots`` and ``widgets``: figures and explorers of the lessons. ``apps``: what a shell or a notebook
-calls. ``support``: disk, threads, shipped files. A file imports only from its own room and from rooms below it
-(``tests/test_structure.py``).
+The folders hold the rest:
+
+* ``learners``: one file for each published method; how they are saved, and how published checkpoints are read.
+* ``towers``: both towers of CLIP, opened for learned vectors.
+* ``worlds``: where pictures, names and splits come from; the shipped world is ``emoji.py``.
+* ``experiments``: the paper's runs, which can be killed and go on.
+* ``plots``: the figures of the lessons.
+* ``widgets``: the explorers of the lessons.
+* ``apps``: what a shell or a notebook calls.
+* ``support``: disk, threads, shipped files.
+
+A file imports only from its own room and from rooms below it (``tests/test_structure.py``).
 """
 
 from .distill import forward_kl, mix_teachers, reverse_kl, select_classes, symmetric_kl

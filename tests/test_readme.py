@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,35 @@ def test_the_learners_example_runs(tmp_path, monkeypatch):
     exec(compile(CODE[1], "README.md", "exec"), scope)
     assert (tmp_path / "learned.safetensors").stat().st_size < 100_000
     assert not torch.equal(scope["learner"].visual[0], scope["kd"].VPT(scope["student"]).visual[0])
+
+
+def as_in_readme(docstring: str) -> str:
+    return docstring.replace("``", "`")
+
+
+def entries(text: str, pattern: str) -> dict[str, str]:
+    """name → sentence, of a list or table; a sentence goes on over indented lines."""
+    return {name: " ".join(sentence.split()) for name, sentence in re.findall(pattern, text, re.MULTILINE)}
+
+
+def test_the_reading_order_is_the_packages():
+    in_package = entries(as_in_readme(kd.__doc__), r"^\d\. `(\w+)`: (.+(?:\n +.+)*)")
+    in_readme = entries(README, r"^\d\. \[`(\w+)`\]\(kdpl_utils/\w+\.py\): (.+(?:\n +.+)*)")
+    assert list(in_readme.items()) == list(in_package.items())
+    assert set(in_package) == {path.stem for path in Path("kdpl_utils").glob("*.py")} - {"__init__"}
+
+
+def test_the_rooms_are_the_packages():
+    in_package = entries(as_in_readme(kd.__doc__), r"^\* `(\w+)`: (.+)$")
+    in_readme = entries(README, r"^\| \[`(\w+)`\]\(kdpl_utils/\w+\) \| (.+) \|$")
+    assert list(in_readme.items()) == list(in_package.items())
+    assert set(in_package) == {path.parent.name for path in Path("kdpl_utils").glob("*/__init__.py")}
+
+
+def test_every_folder_of_the_repository_has_a_row():
+    tracked = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True).stdout.split("\0")
+    folders = {path.split("/")[0] for path in tracked if "/" in path and not path.startswith(".")}
+    assert folders <= {"kdpl_utils", *re.findall(r"^\| \[`(\w+)/`\]", README, re.MULTILINE)}
 
 
 def test_every_command_is_one():
