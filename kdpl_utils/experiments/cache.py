@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..support.disk import digest, write_whole
+from ..support.disk import Damaged, digest, say_damaged
+from ..support.tensors import read_tensors, write_tensors
 from ..vlm import VLM, encode_images
 from ..worlds.world import Lazy, Split
 
@@ -44,7 +43,7 @@ class FeatureCache:
     def tensor(self, key: tuple[str, ...] | None, n: int, make: Callable[[range], Tensor]) -> Tensor:
         """(n, …) on the CPU: what ``make`` gives for rows 0…n-1, a part at a time; each part is made once for ``key``.
 
-        A file that is cut short is made again.
+        A file that is damaged is made again.
         """
         parts = [range(start, min(start + PART, n)) for start in range(0, n, PART)]
         if key is None or self.folder is None:
@@ -81,16 +80,17 @@ def lazy_rows(images: Sequence, rows: range) -> Sequence:
 
 
 def _read(path: Path) -> Tensor | None:
-    """None where there is no file, or no whole one."""
+    """None where there is no file, or no whole one, which is said."""
     if not path.is_file():
         return None
     try:
-        return load_file(path)["features"]
-    except (SafetensorError, KeyError):
+        return read_tensors(path)[1]["features"]
+    except (Damaged, KeyError):
+        say_damaged(path)
         return None
 
 
 def _write(path: Path, features: Tensor, key: tuple[str, ...]) -> Tensor:
     ready = features.cpu().contiguous()
-    write_whole(path, lambda partial: save_file({"features": ready}, partial, {"key": " · ".join(key)}))
+    write_tensors(path, {"features": ready}, {"key": " · ".join(key)})
     return ready

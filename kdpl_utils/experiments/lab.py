@@ -8,7 +8,6 @@ that is not whole, so whoever asks again goes on where it was stopped.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,11 +24,12 @@ from ..loading import load_vlm, weights_identity
 from ..protocol import all_logits, classifier_scores, evaluation_inputs, train_learner
 from ..shots import coop_few_shot, few_shot, random_subset
 from ..supervision import Supervision, from_both, from_dictionary, from_labels, from_teacher
-from ..support.disk import digest, write_whole
+from ..support.disk import checksum, digest, read_json, remove_abandoned, say_damaged, write_json
 from ..vlm import TEMPLATE, VLM, Pixels, drop_text_tower, encode_images, encode_names, logits
 from ..worlds.load import load_world
 from ..worlds.world import Split, World
 from .cache import FeatureCache, lazy_rows
+from .plan import is_complete
 from .training import K_MAX, K_UNKNOWN, Evaluation, Training
 
 KEPT_BYTES = 2**28  # of all preprocessed pictures kept in memory, for learners that look at them again and again
@@ -42,6 +42,7 @@ class Lab:
         self, out: str | Path, root: str | Path | None = None, device: str | None = None, progress: bool = False
     ):
         self.out, self.root, self.device, self.progress = Path(out), root, device, progress
+        remove_abandoned(self.out)
         self.cache = FeatureCache(self.out / "features")
         self.vlms: dict[tuple, VLM] = {}
         self.worlds: dict[str, World] = {}
@@ -64,7 +65,7 @@ class Lab:
         vlm, folder = self.student(job), job.folder(self.out)
         if job.learner == "zero-shot":
             return Learner(vlm)
-        if not (folder / "training.json").is_file():
+        if not _is_learned(folder):
             self._train(job, vlm, folder)
         return load_learner(folder / "learned.safetensors", vlm)
 
@@ -79,9 +80,15 @@ class Lab:
         history = train_learner(
             learner, self.inputs(learner, views), supervision, len(drawn), job.recipe, next_view, self.progress
         )
-        save_learner(learner, folder / "learned.safetensors", job.recipe)
-        record = {**asdict(job), "seconds": history.seconds, "loss": history.loss[-1], "learned": learner.n_learned()}
-        _write_json(folder / "training.json", record)
+        learned = save_learner(learner, folder / "learned.safetensors", job.recipe)
+        record = {
+            **asdict(job),
+            "seconds": history.seconds,
+            "loss": history.loss[-1],
+            "learned": learner.n_learned(),
+            "checksum": checksum(learned),
+        }
+        write_json(folder / "training.json", record)
 
     def _supervision(
         self, job: Training, vlm: VLM, world: World, classes: range, views: Split, n_drawn: int
@@ -143,9 +150,9 @@ class Lab:
     def score(self, job: Training, evaluation: Evaluation) -> dict[str, float]:
         """The scores of a training by one evaluation; from its file where they are there."""
         path = evaluation.file(job, self.out)
-        if not path.is_file():
-            _write_json(path, self._score(self.learner(job), evaluation))
-        return json.loads(path.read_text(encoding="utf-8"))
+        if not is_complete(job, evaluation, self.out):
+            write_json(path, self._score(self.learner(job), evaluation))
+        return read_json(path)
 
     def _score(self, learner: Learner, evaluation: Evaluation) -> dict[str, float]:
         world = self.world(evaluation.world)
@@ -186,6 +193,17 @@ class Lab:
         return self.pixels[place]
 
 
+def _is_learned(folder: Path) -> bool:
+    """Whether a training is complete; one whose files are damaged or missing is not."""
+    record, learned = read_json(folder / "training.json"), folder / "learned.safetensors"
+    if record is None or not learned.is_file():
+        return False
+    if record.get("checksum") in (None, checksum(learned)):  # earlier versions noted none
+        return True
+    say_damaged(learned)
+    return False
+
+
 def _drawn(world: World, classes: range, job: Training) -> Split:
     """The pictures of a training: so many of each class, drawn by the seed; or all.
 
@@ -218,7 +236,3 @@ class NextView:
         rows = (self.visits[batch] % self.views) * self.n + batch
         self.visits[batch] += 1
         return rows
-
-
-def _write_json(path: Path, value: dict) -> None:
-    write_whole(path, lambda part: part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..learners import LEARNERS, promptsrc
+from ..support.disk import read_json
 from ..train import Recipe
 from ..worlds.load import load_world, world_names
 from ..worlds.world import World
@@ -108,4 +109,8 @@ def _recipe_and_settings(home: World, learner: str, transfers: bool) -> tuple[Re
 
 
 def is_complete(job: Training, evaluation: Evaluation, out: Path) -> bool:
-    return evaluation.file(job, out).is_file()
+    """Whether the scores are there; a damaged file, also of what is known of the training, is not there."""
+    if read_json(evaluation.file(job, out)) is None:
+        return False
+    trained = job.folder(out) / "training.json"
+    return not trained.is_file() or read_json(trained) is not None

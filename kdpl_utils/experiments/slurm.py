@@ -14,6 +14,7 @@ import torch
 from ..support.disk import write_whole
 from ..support.extras import optional
 from .lab import Lab
+from .plan import is_complete
 from .training import Evaluation, Training
 
 Unit = tuple[Training, list[Evaluation]]
@@ -129,7 +130,7 @@ def _watch(
     lost, missing, last_report = [], Counter(), ""
     while units:
         for number, (training, evaluations) in list(units.items()):
-            if all(evaluation.file(training, out).is_file() for evaluation in evaluations):
+            if all(is_complete(training, evaluation, out) for evaluation in evaluations):
                 del units[number]
                 yield training.folder(out).name
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -10,6 +9,7 @@ from statistics import mean
 from ..evaluate import harmonic_mean
 from ..learners import LEARNERS
 from ..protocol import paper_tables, summarise
+from ..support.disk import read_json
 from .training import Evaluation, Training
 
 Method = tuple[str, str, int]  # learner, supervision, shots
@@ -44,16 +44,15 @@ def _by_seed(pairs: Sequence[tuple[Training, Evaluation]], out: Path) -> dict[Me
     rows_by_method: dict[Method, dict[int, list[Scores]]] = {}
     wanted = len({(e.kind, e.world) for _, e in pairs})
     for job, evaluation in pairs:
-        file = evaluation.file(job, out)
-        if not file.is_file():
+        scores = read_json(evaluation.file(job, out))
+        if scores is None:
             continue
         name = "zero-shot" if job.learner == "zero-shot" else LEARNERS[job.learner].__name__
         labels = f" + {job.labelled:.0%} labels" if job.labelled else ""
         method = (name, "" if job.learner == "zero-shot" else job.mode + labels, job.shots)
-        trained = job.folder(out) / "training.json"
-        seconds = json.loads(trained.read_text(encoding="utf-8"))["seconds"] if trained.is_file() else 0.0
-        row = {**json.loads(file.read_text(encoding="utf-8")), "seconds": seconds}
-        rows_by_method.setdefault(method, {}).setdefault(job.seed, []).append(row)
+        training = read_json(job.folder(out) / "training.json")
+        seconds = training["seconds"] if training else 0.0
+        rows_by_method.setdefault(method, {}).setdefault(job.seed, []).append({**scores, "seconds": seconds})
     complete: dict[Method, dict[int, Scores]] = {}
     for method, rows_by_seed in rows_by_method.items():
         complete[method] = {seed: _joined(rows) for seed, rows in rows_by_seed.items() if len(rows) == wanted}

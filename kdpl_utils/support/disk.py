@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import json
 import os
+import re
+import secrets
+import shutil
+import socket
+import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+
+# A temporary file says for which file, on which host and by which process it is written; the letters are random.
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[\w-]+)\.(?P<process>\d+)\.[a-z]{8}\.part")
+ABANDONED_SECONDS = 24 * 3600  # of another host, whose processes cannot be asked for
+FULL = (errno.ENOSPC, errno.EDQUOT)
+LITTLE = 2**16  # bytes that are left on a full disk
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+
+class DiskFull(OSError):
+    """There is no room left; the files that were there are as they were."""
+
+
+class Damaged(ValueError):
+    """A file that was written whole is not what was written; says which."""
 
 
 def digest(*values) -> str:
@@ -38,17 +60,162 @@ def _blocks(path: Path, size: int, changed: int) -> str:
     return hashed.hexdigest()[:24]
 
 
+def checksum(path: Path) -> str:
+    """SHA-256 of all of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
-    """Let ``write`` make the file under another name and give it its own when it is complete: never half a file."""
+    """Let ``write`` make the file under another name and give it its own when it is on the disk: never half a file.
+
+    What killed processes left of the same file is removed.
+
+    Raises:
+        DiskFull: there is no room left, whichever library noticed it; what was there before is still there.
+        OSError: nothing can be written there.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    # Windows and Linux allow 255 bytes; a name that is cut is still told apart by its letters.
+    name = path.name.encode()[:100].decode(errors="ignore")
+    letters = "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(8))
+    partial = path.with_name(f".{name}.{_host()}.{os.getpid()}.{letters}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned_in(path.parent, name)
         write(partial)
+        _flush_to_disk(partial)
         os.replace(partial, path)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            _flush_to_disk(path.parent)
+    except Exception as error:
+        sentence = _writing_error(path, error)
+        if sentence is None:
+            raise
+        raise sentence from error
     finally:
-        partial.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            partial.unlink(missing_ok=True)
     return path
+
+
+def _host() -> str:
+    return re.sub(r"[^\w-]+", "-", socket.gethostname().split(".")[0])[:32] or "host"
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Return when a file, or what a folder says of its files, would survive a power cut."""
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
+    opened = os.open(path, flags)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network disks cannot
+            raise
+    finally:
+        os.close(opened)
+
+
+def _writing_error(path: Path, error: Exception) -> OSError | None:
+    """The error as one sentence about the file that was meant; None where it is not the disk's."""
+    if is_full(error) or _free_bytes(path.parent) < LITTLE:
+        return DiskFull(
+            f"There is no room left on the disk of {path.parent} to write {path.name}: make some and give the same "
+            "command again; what was complete is kept."
+        )
+    if isinstance(error, OSError) and error.errno in REFUSED:
+        in_the_way = error.errno in (errno.ENOTDIR, errno.EEXIST)
+        reason = "a file is in the place of its folder" if in_the_way else error.strerror.lower()
+        return type(error)(f"{path} cannot be written ({reason}): choose another folder, or make this one writable.")
+    return None
+
+
+def _free_bytes(folder: Path) -> int:
+    """Beside what was written so far; torch.save does not say why it failed."""
+    return shutil.disk_usage(folder).free if folder.is_dir() else LITTLE
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error means that a disk is full: libraries have errors of their own for that."""
+    while error is not None:
+        if getattr(error, "errno", None) in FULL or isinstance(error, DiskFull):
+            return True
+        if re.search(r"no space left|disk quota exceeded|os error 28\b", str(error), re.IGNORECASE):
+            return True
+        error = error.__cause__
+    return False
+
+
+def remove_abandoned(folder: Path, depth: int = 2) -> None:
+    """Remove the temporary files of processes that were killed, in a folder and ``depth`` floors below it."""
+    for pattern in ("*/" * floor + ".*.part" for floor in range(depth + 1)):
+        for path in folder.glob(pattern):
+            _remove_if_abandoned(path)
+
+
+def _remove_abandoned_in(folder: Path, name: str) -> None:
+    for entry in os.scandir(folder):
+        if entry.name.startswith(f".{name}.") and entry.name.endswith(".part"):
+            _remove_if_abandoned(Path(entry.path))
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    written_by = TEMPORARY.fullmatch(path.name)
+    if written_by is None:  # not ours
+        return
+    if written_by["host"] == _host() and os.name == "posix":
+        if _is_alive(int(written_by["process"])):
+            return
+    elif path.exists() and abs(time.time() - path.stat().st_mtime) < ABANDONED_SECONDS:  # clocks may be set back
+        return
+    path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+# --- JSON that is checked when it is read --------------------------------------------------------------------------
+
+
+def write_json(path: Path, value: dict) -> Path:
+    """Write a dictionary together with its checksum."""
+    text = json.dumps({**value, "sha256": _checksum_of(value)}, indent=1) + "\n"
+    return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> dict | None:
+    """What ``write_json`` wrote; None where there is no file, or a damaged one, which is said in a warning."""
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError:  # JSONDecodeError and UnicodeDecodeError are such
+        value = None
+    if not isinstance(value, dict) or value.pop("sha256", None) not in (
+        None,
+        _checksum_of(value),
+    ):  # None: earlier ones
+        say_damaged(path)
+        return None
+    return value
+
+
+def say_damaged(path: Path) -> None:
+    """One line for each file, however often it is looked at: Python leaves out warnings that it has shown."""
+    warnings.warn(f"{path} is damaged (cut short or changed): it is made again.", stacklevel=1)
+
+
+def _checksum_of(value: dict) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def write_checksums(folder: Path) -> None:

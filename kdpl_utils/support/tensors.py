@@ -1,0 +1,50 @@
+"""Tensors in files that are checked when they are read: safetensors with a checksum in the header."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from .disk import Damaged, write_whole
+
+EMPTY = "0" * 64  # stands in the place of the checksum while it is computed
+MARK = re.compile(rb'"sha256":"([0-9a-f]{64})"')
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> Path:
+    """Write safetensors, whole, with the SHA-256 of all of the file in its header; nothing in it is pickled."""
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = save(ready, {**header, "sha256": EMPTY})
+    content = _with_checksum(content, hashlib.sha256(content).hexdigest())
+    return write_whole(path, lambda partial: partial.write_bytes(content))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The header and the tensors of a file.
+
+    Raises:
+        Damaged: it is cut short, changed, or no such file at all.
+    """
+    content = path.read_bytes()
+    found = MARK.search(content)
+    try:
+        if found and hashlib.sha256(_with_checksum(content, EMPTY)).hexdigest() != found[1].decode():
+            raise Damaged(f"{path} is damaged: its checksum is another.")
+        tensors = load(content)
+    except SafetensorError as error:
+        raise Damaged(f"{path} is damaged or not safetensors ({error}).") from error
+    header_length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + header_length]).get("__metadata__", {})
+    return {name: text for name, text in header.items() if name != "sha256"}, tensors
+
+
+def _with_checksum(content: bytes, checksum: str) -> bytes:
+    """The file with this checksum in its header, which comes first."""
+    return MARK.sub(b'"sha256":"' + checksum.encode() + b'"', content, count=1)
