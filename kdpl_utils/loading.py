@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import json
 from pathlib import Path
 
 import torch
@@ -62,6 +63,8 @@ def load_vlm(
     except (OSError, RuntimeError, ValueError, KeyError, AssertionError) as error:  # the last: sizes that differ
         raise _loading_error(name, weights, error) from error
     extra = {"bpe_path": str(data_file("bpe.txt.gz"))} if shipped else {}
+    if _has_own_tokenizer(name):
+        extra["trust_remote_code"] = False  # its configuration may ask to run code from a hub or folder: not unasked
     tokenizer = open_clip.get_tokenizer(name, **extra)
     model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # convolutions run a third faster
     identity = weights_identity(name, pretrained)
@@ -80,17 +83,39 @@ def weights_identity(name: str, pretrained: str | None) -> str:
     return fingerprint(pretrained) if pretrained and Path(pretrained).is_file() else pretrained or name
 
 
+def is_published(name: str, pretrained: str | None) -> bool:
+    """Whether this is a shipped model or a published tag of open_clip's: what a file may name without being trusted."""
+    if name in shipped_models():
+        return pretrained is None
+    import open_clip
+
+    return name in open_clip.list_models() and pretrained in open_clip.list_pretrained_tags_by_model(name)
+
+
 def default_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def _has_own_tokenizer(name: str) -> bool:
+    """Whether the tokenizer is one of Hugging Face's, which a folder or a hub may bring along."""
+    from open_clip import get_model_config
+    from open_clip.pretrained import download_pretrained_from_hf
+
+    scheme, colon, place = name.partition(":")
+    if not colon:
+        return bool(get_model_config(name)["text_cfg"].get("hf_tokenizer_name"))
+    in_folder, file = Path(place), "open_clip_config.json"
+    path = in_folder / file if scheme == "local-dir" else Path(download_pretrained_from_hf(place, file))  # here by now
+    return bool(json.loads(path.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"].get("hf_tokenizer_name"))
+
+
 def _check_name(name: str, pretrained: str | None) -> None:
     """Refuse what open_clip would only warn of, or explain at length, before anything is downloaded."""
     import open_clip
 
-    if ":" in name:  # local-dir:, hf-hub: bring their own configuration and weights
+    if name.startswith(("local-dir:", "hf-hub:")):  # they bring their own configuration and weights
         return
     if name not in open_clip.list_models():
         close = difflib.get_close_matches(name, open_clip.list_models(), n=5, cutoff=0.3)

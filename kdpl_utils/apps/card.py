@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..experiments.training import Training
 from ..learners import Learner
+from ..support.markdown import as_code
 from ..worlds.world import World
 
 
@@ -30,13 +31,14 @@ def model_card(
         labels = f"{job.labelled:.0%} of the labels were used"
     else:
         labels = "no label was used in training"
-    names = ", ".join(world.classnames[:40]) + (" …" if len(world.classnames) > 40 else "")
+    names = ", ".join(as_code(name) for name in world.classnames[:40]) + (" …" if len(world.classnames) > 40 else "")
+    student, teacher = (as_code(" ".join(filter(None, model))) for model in (job.student, job.teachers[0]))
     test = len(world.test) if (world.test.labels >= 0).all() else 0
     lines = [
-        f"# Prompts learned from {Path(folder).name}",
+        f"# Prompts learned from {as_code(Path(folder).name)}",
         "",
         f"* Method: {type(learned).__name__}, {job.mode} ({labels}); {learned.n_learned():,} learned numbers",
-        f"* Student: {' '.join(filter(None, job.student))}; teacher: {' '.join(filter(None, job.teachers[0]))}",
+        f"* Student: {student}; teacher: {teacher}",
         f"* Data: {len(world.train)} training and {test} labelled test pictures",
         f"* Class names ({len(world.classnames)}): {names or 'none; the teacher picked from a dictionary'}",
         f"* Recipe: {job.recipe.epochs} epochs, batches of {job.recipe.batch_size}, learning rate {job.recipe.lr:g}, "

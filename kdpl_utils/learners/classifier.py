@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..loading import is_published
 from ..support.disk import write_whole
 from ..vlm import VLM, check_names, logits, unit
 from .base import Learner, predict, prompted_features
@@ -76,9 +77,21 @@ def export_classifier(learner: Learner, classnames: Sequence[str], path: str | P
 
 
 def model_of(path: str | Path) -> tuple[str, str | None]:
-    """(name, pretrained) of the model that a learner's or classifier's file belongs to, for ``load_vlm``."""
+    """(name, pretrained) of the model that a learner's or classifier's file belongs to, for ``load_vlm``.
+
+    Raises:
+        ValueError: the file names a folder, a hub or a file of weights. Whoever wrote it chose that, so the user has to
+            say which model is meant; shipped models and published weights of open_clip need no word.
+    """
     header, _ = _read(path, "model")
-    return header["model"], header["pretrained"] or None
+    name, pretrained = header["model"], header["pretrained"] or None
+    if not is_published(name, pretrained):
+        weights = f" with the weights {pretrained!r}" if pretrained else ""
+        raise ValueError(
+            f"{path} says that it belongs to {name!r}{weights}, which is no model that comes with this suite or with "
+            "open_clip, so nothing was loaded: name the model yourself (--student, or load_vlm), if you trust it."
+        )
+    return name, pretrained
 
 
 def load_classifier(path: str | Path, vlm: VLM) -> Classifier:

@@ -23,7 +23,7 @@ def import_checkpoint(
     """A learner from a ``model.pth.tar-N`` of the published CoOp, CoCoOp, VPT, MaPLe or PromptSRC code.
 
     The method is told from the names of the tensors. Only tensors are read: whatever else the pickle holds (an
-    optimizer, a schedule) is skipped, and no code in it can run.
+    optimizer, a schedule) is skipped, and no code in it can run. A TorchScript archive, which is a program, is refused.
 
     Args:
         vlm: the model it was learned with; what the file holds of CLIP is compared with it.
@@ -31,7 +31,7 @@ def import_checkpoint(
         classnames: for a CoOp with a context for each class, their names in order.
 
     Raises:
-        ValueError: not such a checkpoint, or learned with another model.
+        ValueError: not such a checkpoint, a TorchScript archive, or learned with another model.
     """
     state = _tensors_of(path)
     _check_backbone(state, vlm, path)
@@ -128,7 +128,10 @@ def _tensors_of(path: str | Path) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
+        _refuse_programs(path)
         loaded = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_TENSORS_ONLY)
+    except _Program:
+        raise
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is not a PyTorch checkpoint, or is cut short: fetch it again.") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
@@ -136,6 +139,26 @@ def _tensors_of(path: str | Path) -> dict[str, Tensor]:
     if not tensors:
         raise ValueError(f"{path} holds no state_dict of tensors.")
     return {k.removeprefix("module."): t.float() if t.is_floating_point() else t for k, t in tensors.items()}
+
+
+class _Program(ValueError):
+    """A file that is run when it is read."""
+
+
+def _refuse_programs(path: str | Path) -> None:
+    """Refuse what ``torch.load`` would hand to ``torch.jit.load``, past every ``pickle_module``, before it is loaded.
+
+    The archive is listed by the reader that ``torch.load`` itself uses: another one may see other entries in it.
+    """
+    with Path(path).open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":  # not an archive: a pickle of before PyTorch 1.6
+            return
+    entries = torch._C.PyTorchFileReader(str(path)).get_all_records()
+    if any(entry == "constants.pkl" or entry.startswith("code/") for entry in entries):
+        raise _Program(
+            f"{path} is a TorchScript archive, a program that runs when it is loaded: it was not loaded. Give the "
+            "checkpoint that training wrote (model.pth.tar-N)."
+        )
 
 
 class _Inert:
