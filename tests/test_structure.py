@@ -15,7 +15,7 @@ FLOORS = (
     ("towers",),
     ("front",),
     ("worlds", "learners", "plots"),
-    ("experiments", "widgets"),
+    ("experiments", "widgets", "checks"),
     ("apps",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,0 +1,105 @@
+"""The engine of the checks: a right answer is kept, a wrong one is told its mistake, and a lesson always goes on.
+
+A wrong answer is compared with mutants, which are wrong on purpose: where it gives what a mutant gives, it makes that
+mutant's mistake, however it is written.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from .outcomes import same, short
+
+RIGHT, NOT_TRIED, WRONG = "yours", "the library's, not attempted", "the library's, yours is not right yet"
+RECORDS: dict[str, dict] = {}  # what was asked and answered in this kernel, by the exercise's name
+
+
+def call(function: Callable, *probe):
+    return function(*probe)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A wrong answer with the sentence for whoever gives it."""
+
+    sentence: str
+    function: Callable
+
+
+@dataclass(frozen=True, eq=False)
+class Exercise:
+    """``check(answer)`` returns ``answer`` if it is right, and otherwise says what is wrong and returns the library's.
+
+    Attributes:
+        right: the library's own function, or its composition.
+        probes: makes the tuples of arguments on which answers are compared.
+        advice: what to try when no mutant gives what the answer gives.
+        hints: a small one and a large one.
+        observe: (function, *probe) → what is compared; gradients, say, beside the result.
+        substitute: (answer) → the library's function in the answer's place.
+    """
+
+    lesson: str
+    name: str
+    right: Callable
+    probes: Callable[[], list[tuple]]
+    mutants: Mapping[str, Mutant]
+    advice: str
+    hints: tuple[str, str]
+    minutes: int = 5
+    importance: int = 2  # of 3
+    observe: Callable = call
+    substitute: Callable | None = field(default=None)
+
+    def __call__(self, answer: Callable) -> Callable:
+        outcomes, expected = self.outcomes(answer), self.outcomes(self.right)
+        record = RECORDS.setdefault(self.name, {"lesson": self.lesson, "attempts": 0, "hints": 0})
+        record.update(status=NOT_TRIED, mistake=None)
+        if all(outcome is None or isinstance(outcome, NotImplementedError) for outcome in outcomes):
+            print(f"○ {self.name}: not attempted yet. The lesson goes on with the LIBRARY'S version.")
+            return self.substitute(answer) if self.substitute else self.right
+        record["attempts"] += 1
+        wrong = [i for i in range(len(expected)) if not same(outcomes[i], expected[i])]
+        if not wrong:
+            record["status"] = RIGHT
+            print(f"✓ {self.name}: right on {len(expected)} of {len(expected)} probes. The lesson goes on with yours.")
+            return answer
+        record.update(status=WRONG, mistake=self.mistake(outcomes) or "another")
+        print(f"✗ {self.name}: {self.diagnosis(outcomes, expected, wrong[0])}")
+        print("  The lesson goes on with the LIBRARY'S version; mend yours and run this cell again.")
+        return self.substitute(answer) if self.substitute else self.right
+
+    def outcomes(self, function: Callable) -> list:
+        """What the function gives for each probe. An exception is an outcome, too: a mutant may raise the same."""
+        found = []
+        for probe in self.probes():
+            try:
+                outcome = self.observe(function, *copy.deepcopy(probe))
+            except Exception as error:  # whatever a learner's code raises is told to the learner
+                if function is self.right:
+                    raise
+                outcome = error
+            found.append(None if outcome is ... else outcome)
+        return found
+
+    def mistake(self, outcomes: list) -> str | None:
+        """The name of the mutant that gives the same everywhere."""
+        for name, mutant in self.mutants.items():
+            if all(same(got, wrong) for got, wrong in zip(outcomes, self.outcomes(mutant.function))):
+                return name
+        return None
+
+    def diagnosis(self, outcomes: list, expected: list, i: int) -> str:
+        name = self.mistake(outcomes)
+        if name:
+            return self.mutants[name].sentence
+        lines = [f"probe {i + 1} of {len(expected)} shows another result.", f"got       {short(outcomes[i])}"]
+        return "\n  ".join([*lines, f"expected  {short(expected[i])}", f"try       {self.advice}"])
+
+    def hint(self, depth: int = 1) -> None:
+        """Print the small hint (1) or the large one (2)."""
+        record = RECORDS.setdefault(self.name, {"lesson": self.lesson, "attempts": 0, "hints": 0, "status": NOT_TRIED})
+        record["hints"] = max(record["hints"], depth)
+        print(self.hints[min(max(depth, 1), 2) - 1])

@@ -1,0 +1,209 @@
+"""Exercises of lessons 07, 09 and 10: differences over seeds, teachers made worse on purpose, names in a dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .. import evaluate
+from ..vlm import unit
+from .engine import Exercise, Mutant
+from .probes import draw
+
+# --- 07: an interval over paired seeds -------------------------------------------------------------------------------
+
+# Student's t for five pairs (4 degrees of freedom) and for two groups of five (8): all that the mutants need.
+T_TWO_SIDED = {4: 2.776445, 8: 2.306004}
+T_ONE_SIDED = {4: 2.131847}
+NORMAL_TWO_SIDED = 1.959964
+
+
+def right_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+    """(mean, low, high) of b − a; looked up when it is asked for."""
+    return tuple(evaluate.paired_interval(a, b))
+
+
+def _doubles(*values: Sequence[float]) -> list[Tensor]:
+    return [torch.as_tensor(x, dtype=torch.float64) for x in values]
+
+
+def _around(mean: Tensor, half_width: Tensor) -> tuple[float, float, float]:
+    return mean.item(), (mean - half_width).item(), (mean + half_width).item()
+
+
+def _of_differences(quantile: float, by_root: bool = True) -> Callable:
+    """The interval of b − a with some quantile, and the root of n forgotten or not."""
+
+    def interval(a, b):
+        a, b = _doubles(a, b)
+        spread = (b - a).std() / (len(a) ** 0.5 if by_root else 1)
+        return _around((b - a).mean(), quantile * spread)
+
+    return interval
+
+
+def _unpaired(a, b):
+    a, b = _doubles(a, b)
+    spread = ((a.var() + b.var()) / len(a)) ** 0.5
+    return _around(b.mean() - a.mean(), T_TWO_SIDED[8] * spread)
+
+
+def _over_runs(a, b):
+    a, b = _doubles(a, b)
+    return _around(b.mean() - a.mean(), T_TWO_SIDED[4] * b.std() / len(b) ** 0.5)
+
+
+def _backwards(a, b):
+    return _of_differences(T_TWO_SIDED[4])(b, a)
+
+
+paired_interval = Exercise(
+    lesson="07",
+    name="paired_interval",
+    right=right_interval,
+    probes=lambda: [
+        ([61.0, 63.5, 60.2, 64.1, 62.0], [62.1, 64.0, 61.9, 64.9, 63.4]),
+        ([50.0, 58.0, 54.0, 47.0, 52.0], [51.0, 57.5, 55.5, 48.2, 51.4]),
+    ],
+    mutants={
+        "unpaired": Mutant(
+            "you compare two groups. Both methods ran on the same seeds: take the difference of each pair first.",
+            _unpaired,
+        ),
+        "one-sided": Mutant(
+            "this cuts 5 % off each end: a two-sided 95 % interval takes the quantile 0.975.",
+            _of_differences(T_ONE_SIDED[4]),
+        ),
+        "over runs in place of pairs": Mutant(
+            "the spread is that of one method's runs, not that of the differences within pairs.",
+            _over_runs,
+        ),
+        "normal quantile": Mutant(
+            "1.96 is for many runs; with n pairs it is Student's t with n − 1 degrees of freedom, here 2.78.",
+            _of_differences(NORMAL_TWO_SIDED),
+        ),
+        "spread of runs, not of the mean": Mutant(
+            "this is how far single differences lie apart; the mean of n of them is known better, by √n.",
+            _of_differences(T_TWO_SIDED[4], by_root=False),
+        ),
+        "backwards": Mutant("the sign is turned: the difference is b − a, after minus before.", _backwards),
+    },
+    advice="d = b − a; mean(d) ± t(0.975, n − 1) · sd(d) / √n; return (mean, low, high).",
+    hints=(
+        "Make one list of differences. Everything else is about this list.",
+        "scipy.stats.ttest_rel(b, a).confidence_interval() gives low and high.",
+    ),
+    minutes=10,
+    importance=3,
+)
+
+# --- 09: a teacher made worse ----------------------------------------------------------------------------------------
+
+
+def _perturbed(function: Callable, logits: Tensor, temperature: float, noise: float, seed: int):
+    """The result; with noise, how large it is in standard deviations and whether a seed repeats it.
+
+    Which numbers a seed draws is left open.
+    """
+    result = function(logits.clone(), temperature, noise, seed)
+    if result is None or result is ...:
+        return None
+    if not noise:
+        return result
+    again = function(logits.clone(), temperature, noise, seed)
+    size = (result * temperature - logits).std() / logits.std()
+    return round(size.item(), 1), float(torch.equal(result, again))
+
+
+def _epsilon(logits: Tensor, seed: int) -> Tensor:
+    return draw(seed, *logits.shape) * logits.std()
+
+
+perturb = Exercise(
+    lesson="09",
+    name="perturb",
+    right=evaluate.perturb,
+    probes=lambda: [
+        (3 * draw(0, 4, 5), 4.0, 0.0, 0),
+        (3 * draw(1, 4, 5), 0.25, 0.0, 0),
+        (3 * draw(2, 200, 50), 2.0, 0.5, 1),
+    ],
+    observe=_perturbed,
+    mutants={
+        "multiplies by T": Mutant(
+            "you multiply by the temperature: above 1 it must make the teacher less certain, so divide.",
+            lambda z, temperature=1.0, noise=0.0, seed=0: (z + noise * _epsilon(z, seed)) * temperature,
+        ),
+        "noise after softmax": Mutant(
+            "you return probabilities with noise on them: some below 0, and rows that do not sum to 1. Perturb logits.",
+            lambda z, temperature=1.0, noise=0.0, seed=0: (z / temperature).softmax(-1) + noise * draw(seed, *z.shape),
+        ),
+        "changes the ranking": Mutant(
+            "without noise the top answers change: a temperature moves certainty alone, and needs no random numbers.",
+            lambda z, temperature=1.0, noise=0.0, seed=0: (
+                (z + (noise + temperature - 1) * _epsilon(z, seed)) / temperature
+            ),
+        ),
+        "noise without its scale": Mutant(
+            "the noise has standard deviation noise, whatever the logits' own is: multiply with logits.std().",
+            lambda z, temperature=1.0, noise=0.0, seed=0: (z + noise * draw(seed, *z.shape)) / temperature,
+        ),
+        "another noise each time": Mutant(
+            "the seed is not used: two runs of one seed must see the same teacher.",
+            lambda z, temperature=1.0, noise=0.0, seed=0: (z + noise * z.std() * torch.randn_like(z)) / temperature,
+        ),
+    },
+    advice="(logits + noise · logits.std() · ε) / temperature, with ε drawn from a generator of this seed.",
+    hints=(
+        "Two changes of the logits: one divides, one adds. Neither comes after a softmax.",
+        "epsilon = torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed))",
+    ),
+)
+
+# --- 10: the nearest names of a dictionary ---------------------------------------------------------------------------
+
+
+def right_nearest(query: Tensor, dictionary: Tensor, k: int) -> Tensor:
+    """(C, k) places in the dictionary (M, D) of the largest cosines to each query (C, D), the largest first."""
+    return (unit(query) @ unit(dictionary).T).topk(k).indices
+
+
+nearest_names = Exercise(
+    lesson="10",
+    name="nearest_names",
+    right=right_nearest,
+    probes=lambda: [
+        (draw(0, 3, 5), draw(1, 8, 5) * draw(2, 8, 1).exp(), 2),
+        (2 * draw(3, 4, 6), draw(4, 9, 6) * draw(5, 9, 1).exp(), 3),
+    ],
+    mutants={
+        "dictionary and query swapped": Mutant(
+            "you look for the nearest class of each dictionary entry: one row for each query, please.",
+            lambda query, dictionary, k: (unit(dictionary) @ unit(query).T).topk(k).indices,
+        ),
+        "cosine without norm": Mutant(
+            "long dictionary vectors win every time: a cosine needs vectors of length 1.",
+            lambda query, dictionary, k: (query @ dictionary.T).topk(k).indices,
+        ),
+        "returns distances": Mutant(
+            "you return how near they are, not which they are: take .indices.",
+            lambda query, dictionary, k: (unit(query) @ unit(dictionary).T).topk(k).values,
+        ),
+        "the farthest": Mutant(
+            "these are the farthest: a large cosine is near.",
+            lambda query, dictionary, k: (unit(query) @ unit(dictionary).T).topk(k, largest=False).indices,
+        ),
+        "distance of raw vectors": Mutant(
+            "you measure distances between vectors of any length: make them unit, or compare cosines.",
+            lambda query, dictionary, k: torch.cdist(query, dictionary).topk(k, largest=False).indices,
+        ),
+    },
+    advice="cosines (C, M) of unit vectors, then topk(k).indices of each row.",
+    hints=(
+        "One row of cosines for each query. Which end of the row is near?",
+        "similarity = F.normalize(query, dim=-1) @ F.normalize(dictionary, dim=-1).T; similarity.topk(k).indices",
+    ),
+    importance=1,
+)

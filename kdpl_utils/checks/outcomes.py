@@ -1,0 +1,45 @@
+"""What an answer gave: whether two outcomes are one, how one is shown, and a function tried on other data."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def same(a, b) -> bool:
+    """Whether two outcomes are one: numbers up to rounding, NaN and infinity alike, exceptions by their type."""
+    if isinstance(a, Exception) or isinstance(b, Exception):
+        return type(a) is type(b)
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b))
+    try:
+        a, b = (torch.as_tensor(x).detach().double() for x in (a, b))
+    except (TypeError, ValueError, RuntimeError):  # of None and other things that hold no numbers
+        return a is b
+    a, b = (x.where(x.isfinite(), torch.nan) for x in (a, b))
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def short(outcome) -> str:
+    """An outcome in one line: the shape and the first numbers."""
+    if isinstance(outcome, Exception):
+        return f"{type(outcome).__name__}: {outcome}".splitlines()[0][:110]
+    if isinstance(outcome, tuple | list):
+        return "(" + ", ".join(short(part) for part in outcome) + ")"
+    if not isinstance(outcome, torch.Tensor):
+        return (
+            f"{outcome:.4g}" if isinstance(outcome, float | int) else f"{str(outcome)[:40]} ({type(outcome).__name__})"
+        )
+    numbers = [f"{x:.4g}" for x in outcome.detach().flatten()[:4].tolist()]
+    more = " …" if outcome.numel() > 4 else ""
+    return numbers[0] if outcome.ndim == 0 else f"{tuple(outcome.shape)} {' '.join(numbers)}{more}"
+
+
+def rebound(function: Callable, names: Mapping) -> Callable:
+    """The same function, which finds other things under global names: a closure is tried on data of the check's own."""
+    if not isinstance(function, types.FunctionType):
+        return function
+    scope = {**function.__globals__, **names}
+    return types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)

@@ -1,0 +1,88 @@
+"""A question before the cell that answers it: "you said 62 %, measured 48 %". Unanswered, it never stops a lesson."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+import ipywidgets as W
+
+PREDICTIONS: dict[str, Prediction] = {}  # of this kernel, by name
+
+
+def predict(
+    name: str,
+    question: str,
+    low: float = 0,
+    high: float = 100,
+    unit: str = "%",
+    options: Sequence[str] = (),
+    said: float | str | None = None,
+) -> Prediction:
+    """Ask for a number between ``low`` and ``high``, or for one of ``options``.
+
+    Where no widget shows, write the answer into the cell: ``said=62``.
+    """
+    PREDICTIONS[name] = Prediction(name, question, low, high, unit, options, said)
+    return PREDICTIONS[name]
+
+
+class Prediction:
+    """Shown, it is a question and one control. ``measured`` sets the measurement beside what was said."""
+
+    def __init__(self, name, question, low, high, unit, options, said):
+        self.name, self.question, self.unit, self.options = name, question, unit, list(options)
+        if said is not None and not (said in self.options if self.options else low <= said <= high):
+            choices = ", ".join(self.options) or f"a number from {low:g} to {high:g}"
+            raise ValueError(f"{said!r} is no answer to {question!r}: choose {choices}.")
+        self.said, self.measurement = said, None
+        self.text = W.HTML()
+        self.control = self._control(low, high)
+        self.control.observe(self._answered, names="value")
+        self.box = W.VBox([W.HTML(f"<b>Predict.</b> {html.escape(question)}"), self.control, self.text])
+        self._say()
+
+    def _control(self, low: float, high: float) -> W.ValueWidget:
+        if self.options:
+            control = W.ToggleButtons(options=self.options, value=self.said, description="my answer")
+            control.style.button_width = "auto"
+        else:
+            start = (low + high) / 2 if self.said is None else self.said
+            control = W.FloatSlider(
+                start, min=low, max=high, step=(high - low) / 100, description="my answer", readout_format=".3g"
+            )
+            control.continuous_update = False
+        control.layout.width = "min(40em, 98%)"
+        return control
+
+    def _answered(self, change: dict) -> None:
+        self.said = change["new"]
+        self._say()
+
+    def _say(self) -> None:
+        now = "No answer yet." if self.said is None else f"You say {self.shown(self.said)}. Now run the next cell."
+        self.text.value = f'<div role="status" class="kdpl-text">{html.escape(now)}</div>'
+
+    def shown(self, value: float | str) -> str:
+        return value if isinstance(value, str) else f"{value:.3g} {self.unit}".rstrip()
+
+    def measured(self, value: float | str) -> None:
+        """Print what was said and what was measured."""
+        self.measurement = value if isinstance(value, str) else float(value)
+        shown = self.shown(self.measurement)
+        if self.said is None:
+            print(f"measured {shown} (you made no prediction)")
+        elif self.options:
+            print(f"you said {self.said}, measured {shown}: {'right' if self.said == value else 'not so'}")
+        else:
+            print(f"you said {self.shown(self.said)}, measured {shown}")
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        """The live view, and the question in words where no kernel runs."""
+        choices = " / ".join(self.options) or f"{self.shown(self.control.min)} to {self.shown(self.control.max)}"
+        words = f"Predict. {self.question} ({choices}; without widgets: said=…)"
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
+        return {"application/vnd.jupyter.widget-view+json": view, "text/plain": words}, {}
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.name!r}, said={self.said!r}, measured={self.measurement!r})"

@@ -1,0 +1,443 @@
+"""Each exercise's check: right answers of any form pass, each known mistake is named, nothing stops a lesson."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from kdpl_utils import checks, evaluate
+from kdpl_utils.checks import engine, outcomes, prediction
+from kdpl_utils.vlm import encode_texts, unit
+
+HAS_INTERVAL = hasattr(evaluate, "paired_interval")
+EXERCISES = [e for e in checks.EXERCISES.values() if e.name != "paired_interval" or HAS_INTERVAL]
+each = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
+MUTANTS = [(exercise, name) for exercise in EXERCISES for name in exercise.mutants]
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    monkeypatch.setattr(engine, "RECORDS", {})
+    for module in (checks.museum, checks.report):
+        monkeypatch.setattr(module, "RECORDS", engine.RECORDS)
+    monkeypatch.setattr(prediction, "PREDICTIONS", {})
+    monkeypatch.setattr(checks.report, "PREDICTIONS", prediction.PREDICTIONS)
+
+
+# --- right answers, written in two other ways than the library's ------------------------------------------------------
+
+teacher_logits = student_logits = base_names = None  # bound by the check of kdpl
+
+
+def logits_by_functional(image_features, text_features, logit_scale):
+    return F.linear(F.normalize(image_features, dim=-1), F.normalize(text_features, dim=-1)) * torch.exp(logit_scale)
+
+
+def logits_by_cosine(image_features, text_features, logit_scale):
+    cosine = F.cosine_similarity(image_features[:, None], text_features[None], dim=-1)
+    return math.exp(logit_scale) * cosine
+
+
+def names_by_stack(vlm, classnames, templates):
+    rows = torch.stack([unit(encode_texts(vlm, [t.format(n) for n in classnames])) for t in templates])
+    return F.normalize(rows.mean(0), dim=-1)
+
+
+def names_one_by_one(vlm, classnames, templates):
+    found = []
+    for name in classnames:
+        mean = unit(encode_texts(vlm, [t.format(name) for t in templates])).sum(0)
+        found.append(mean / mean.norm())
+    return torch.stack(found)
+
+
+def calibration_by_loop(probs, labels, bins=15):
+    confidence, answer = probs.max(1)
+    total = 0.0
+    for b in range(bins):
+        inside = (confidence > b / bins) & (confidence <= (b + 1) / bins)
+        if inside.any():
+            gap = (answer[inside] == labels[inside]).float().mean() - confidence[inside].mean()
+            total += inside.float().mean() * gap.abs()
+    return total
+
+
+def calibration_by_sums(probs, labels, bins=15):
+    confidence, answer = probs.max(1)
+    place = torch.bucketize(confidence, torch.linspace(0, 1, bins + 1)) - 1
+    gap = (answer == labels).float() - confidence
+    return torch.zeros(bins).index_add(0, place, gap).abs().sum() / len(labels)
+
+
+def splice_in_place(token_embeddings, ctx):
+    spliced = token_embeddings.clone()
+    spliced[:, 1 : 1 + len(ctx)] = ctx
+    return spliced
+
+
+def splice_by_rows(token_embeddings, ctx):
+    return torch.stack([torch.cat([row[:1], ctx, row[1 + len(ctx) :]]) for row in token_embeddings])
+
+
+def harmonic_by_parts(base, novel):
+    return 0 if base == 0 or novel == 0 else 2 / (1 / base + 1 / novel)
+
+
+def harmonic_by_sum(base, novel):
+    total = base + novel
+    if total == 0:
+        return 0.0
+    return 2 * base * novel / total
+
+
+def kl_of_torch(teacher_logits, student_logits):
+    return F.kl_div(
+        student_logits.log_softmax(1), teacher_logits.log_softmax(1), log_target=True, reduction="batchmean"
+    )
+
+
+def kl_by_loop(teacher_logits, student_logits):
+    losses = []
+    for t, s in zip(teacher_logits, student_logits):
+        log_t, log_s = F.log_softmax(t, 0), F.log_softmax(s, 0)
+        losses.append(sum(log_t.exp() * (log_t - log_s)))
+    return sum(losses) / len(losses)
+
+
+def mended_by_torch(teacher_logits, student_logits, batch):
+    return kl_of_torch(teacher_logits.detach()[batch], student_logits)
+
+
+def mended_by_index_select(teacher_logits, student_logits, batch):
+    with torch.no_grad():
+        rows = teacher_logits.index_select(0, batch)
+    return kl_by_loop(rows, student_logits)
+
+
+def kdpl_by_halves(batch):
+    t, s = teacher_logits[batch].detach(), student_logits(batch, base_names)
+    return 0.5 * kl_of_torch(t, s) + 0.5 * kl_of_torch(s, t)
+
+
+def kdpl_by_difference(batch):
+    with torch.no_grad():
+        t = teacher_logits[batch].log_softmax(-1)
+    s = student_logits(batch, base_names).log_softmax(-1)
+    return 0.5 * ((t.exp() - s.exp()) * (t - s)).sum(1).mean()
+
+
+def classes_by_sort(teacher_logits, k):
+    return teacher_logits.softmax(1).sum(0).argsort(descending=True)[:k]
+
+
+def classes_by_list(teacher_logits, k):
+    mean = teacher_logits.softmax(1).mean(0).tolist()
+    return sorted(range(len(mean)), key=lambda c: -mean[c])[:k]
+
+
+def recall_by_sets(selected, true):
+    wanted = set(true.tolist())
+    return len(wanted & set(selected.tolist())) / len(wanted)
+
+
+def recall_by_comparison(selected, true):
+    return (true.unique()[:, None] == selected[None]).any(1).float().mean()
+
+
+def interval_of_scipy(a, b):
+    from scipy import stats
+
+    result = stats.ttest_rel(b, a)
+    interval = result.confidence_interval(0.95)
+    return [sum(b) / len(b) - sum(a) / len(a), interval.low, interval.high]
+
+
+def interval_by_hand(a, b):
+    from scipy import stats
+
+    differences = torch.tensor(b, dtype=torch.float64) - torch.tensor(a, dtype=torch.float64)
+    half = stats.t.ppf(0.975, len(a) - 1) * differences.std() / math.sqrt(len(a))
+    return differences.mean(), differences.mean() - half, differences.mean() + half
+
+
+def perturb_in_place(logits, temperature=1.0, noise=0.0, seed=0):
+    generator = torch.Generator().manual_seed(seed + 7)
+    logits += noise * logits.std() * torch.randn(logits.shape, generator=generator)
+    return logits / temperature
+
+
+def perturb_of_global_seed(logits, temperature=1.0, noise=0.0, seed=0):
+    torch.manual_seed(seed)
+    return logits / temperature + torch.randn_like(logits) * logits.std() * noise / temperature
+
+
+def nearest_by_cdist(query, dictionary, k):
+    return torch.cdist(unit(query), unit(dictionary)).topk(k, largest=False).indices
+
+
+def nearest_by_loop(query, dictionary, k):
+    return torch.stack([F.cosine_similarity(q[None], dictionary).argsort(descending=True)[:k] for q in query])
+
+
+ALSO_RIGHT = {
+    "logits": (logits_by_functional, logits_by_cosine),
+    "encode_names": (names_by_stack, names_one_by_one),
+    "expected_calibration_error": (calibration_by_loop, calibration_by_sums),
+    "splice_context": (splice_in_place, splice_by_rows),
+    "harmonic_mean": (harmonic_by_parts, harmonic_by_sum),
+    "forward_kl": (kl_of_torch, kl_by_loop),
+    "mended": (mended_by_torch, mended_by_index_select),
+    "kdpl": (kdpl_by_halves, kdpl_by_difference),
+    "select_classes": (classes_by_sort, classes_by_list),
+    "selection_recall": (recall_by_sets, recall_by_comparison),
+    "paired_interval": (interval_of_scipy, interval_by_hand),
+    "perturb": (perturb_in_place, perturb_of_global_seed),
+    "nearest_names": (nearest_by_cdist, nearest_by_loop),
+}
+
+
+@each
+def test_right_answers_of_any_form_are_kept(exercise, capsys):
+    for answer in ALSO_RIGHT[exercise.name]:
+        assert exercise(answer) is answer
+        assert capsys.readouterr().out.startswith(f"✓ {exercise.name}: right on ")
+        assert engine.RECORDS[exercise.name]["status"] == engine.RIGHT
+
+
+@pytest.mark.parametrize("exercise, name", MUTANTS, ids=lambda x: getattr(x, "name", x))
+def test_each_mistake_gets_its_sentence(exercise, name, capsys):
+    mutant = exercise.mutants[name]
+    assert exercise(mutant.function) is not mutant.function
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"✗ {exercise.name}: {mutant.sentence}"
+    assert len(lines) == 2 and "LIBRARY'S" in lines[1]
+    assert engine.RECORDS[exercise.name]["mistake"] == name
+
+
+@each
+def test_any_other_mistake_gets_got_and_expected(exercise, capsys):
+    exercise(lambda *arguments: torch.tensor([123.0, 4.5]))
+    lines = capsys.readouterr().out.splitlines()
+    assert "got" in lines[1] and "expected" in lines[2] and lines[3].strip() == f"try       {exercise.advice}"
+    assert len(lines) == 5 and all(len(line) <= 140 for line in lines)
+
+
+@each
+@pytest.mark.parametrize("stub", ["ellipsis", "nothing", "raises"])
+def test_what_was_not_attempted_runs_on_the_librarys(exercise, stub, capsys):
+    def ellipsis(*arguments):
+        return ...
+
+    def nothing(*arguments): ...
+
+    def raises(*arguments):
+        raise NotImplementedError
+
+    answer = {"ellipsis": ellipsis, "nothing": nothing, "raises": raises}[stub]
+    substitute = exercise(answer)
+    assert substitute is exercise.right or exercise.name == "kdpl"
+    assert "not attempted yet. The lesson goes on with the LIBRARY'S version." in capsys.readouterr().out
+    assert engine.RECORDS[exercise.name] == {
+        "lesson": exercise.lesson,
+        "attempts": 0,
+        "hints": 0,
+        "status": engine.NOT_TRIED,
+        "mistake": None,
+    }
+
+
+@each
+def test_an_error_is_told_and_never_raised(exercise, capsys):
+    def broken(*arguments):
+        return arguments[0].no_such_thing + undefined_name  # noqa: F821
+
+    exercise(broken)
+    assert "Error" in capsys.readouterr().out
+
+
+@each
+def test_texts_fit(exercise):
+    assert len(exercise.hints) == 2 and all(len(h) <= 140 for h in exercise.hints)
+    for mutant in exercise.mutants.values():
+        assert 20 <= len(mutant.sentence) <= 160 and mutant.sentence.endswith(".")
+    assert 1 <= exercise.importance <= 3 and exercise.minutes >= 1
+
+
+def test_table_of_the_lessons():
+    """The exercises that the lessons are built around, with the mistakes that must be known."""
+    assert len(checks.EXERCISES) + 1 >= 14  # and the museum
+    assert set(ALSO_RIGHT) == set(checks.EXERCISES)
+    assert {e.lesson for e in checks.EXERCISES.values()} == {"01", "02", "03", "04", "05", "06", "07", "09", "10"}
+
+
+# --- the library's versions -------------------------------------------------------------------------------------------
+
+
+def test_the_librarys_closure_reads_the_notebooks_names():
+    scope = {"names": ["a", "b"]}
+    exec(
+        "import torch\n"
+        "teacher_logits, base_names = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), names\n"
+        "def student_logits(batch, names): return factor * torch.ones(len(batch), len(names)).cumsum(1)\n"
+        "def kdpl(batch): ...\n",
+        scope,
+    )
+    closure = checks.kdpl(scope["kdpl"])
+    scope["factor"] = 2.0  # also what comes later
+    first = closure(torch.tensor([1]))
+    scope["factor"] = 3.0
+    assert 0 < first < closure(torch.tensor([1]))
+
+
+def test_splicing_is_what_the_prompt_learner_does():
+    """The exercise's right answer and the library's own path give one feature, through the model's own text tower."""
+    import kdpl_utils as kd
+    from kdpl_utils.checks.seeing import right_splice
+
+    vlm = kd.load_vlm("emoji-student-rn")
+    learner, names = kd.PromptLearner(vlm, n_ctx=4, seed=3), ["red panda", "ox"]
+    tower = vlm.model
+    ids = vlm.tokenizer([f"X X X X {name}." for name in names])
+    spliced = right_splice(tower.token_embedding(ids), learner.ctx)
+    x = tower.transformer(spliced + tower.positional_embedding[: ids.shape[1]], attn_mask=tower.attn_mask)
+    x = tower.ln_final(x)[range(len(names)), ids.argmax(-1)] @ tower.text_projection
+    torch.testing.assert_close(unit(x), learner(names), atol=1e-5, rtol=1e-4)
+
+
+def test_quantiles_are_students():
+    from scipy import stats
+
+    from kdpl_utils.checks import judging
+
+    for freedom, quantile in judging.T_TWO_SIDED.items():
+        assert stats.t.ppf(0.975, freedom) == pytest.approx(quantile, abs=1e-6)
+    assert stats.t.ppf(0.95, 4) == pytest.approx(judging.T_ONE_SIDED[4], abs=1e-6)
+    assert stats.norm.ppf(0.975) == pytest.approx(judging.NORMAL_TWO_SIDED, abs=1e-6)
+
+
+# --- outcomes ---------------------------------------------------------------------------------------------------------
+
+
+def test_when_two_outcomes_are_one():
+    one, nan = torch.tensor([1.0, 2.0]), float("nan")
+    assert outcomes.same(one, [1.0, 2.0 + 1e-7]) and not outcomes.same(one, [1.0, 2.1])
+    assert not outcomes.same(torch.tensor(1.0), torch.tensor([1.0])), "a number is no vector of one"
+    assert outcomes.same(nan, math.inf) and not outcomes.same(nan, 0.0)
+    assert outcomes.same(ValueError("a"), ValueError("b")) and not outcomes.same(ValueError(), TypeError())
+    assert outcomes.same((one, None), [one, None]) and not outcomes.same((one, None), (one, one))
+    assert not outcomes.same("words", one) and not outcomes.same(None, one)
+
+
+def test_an_answer_cannot_spoil_the_probes_of_the_next():
+    def spoils(base_features, text_features, logit_scale):
+        base_features.zero_()
+        return base_features @ text_features.T
+
+    checks.logits(spoils)
+    assert checks.logits(checks.logits.right) is checks.logits.right
+
+
+# --- the museum -------------------------------------------------------------------------------------------------------
+
+
+def test_the_museums_curves_show_what_it_says():
+    """Each sentence of ``BUGS`` about a curve, on made-up pictures."""
+    from kdpl_utils.checks import museum
+    from kdpl_utils.checks.probes import draw
+
+    features, text = unit(draw(0, 320, 16)), unit(draw(1, 10, 16))
+    teacher, scale = 30 * features @ unit(text + 0.15 * draw(2, 10, 16)).T, 30.0
+    curves = {name: museum.exhibit(bug[0], features, text, teacher, scale) for name, bug in museum.BUGS.items()}
+    before = checks.forward_kl.right(teacher, scale * features @ text.T).item()
+    reported, true = curves["roles swapped"]
+    assert reported[-1] < 0.5 * reported[0] and true[-1] == pytest.approx(before, rel=1e-4)
+    reported, true = curves["teacher compared with itself"]
+    assert max(map(abs, reported)) < 1e-5 and true[-1] == pytest.approx(before, rel=1e-4)
+    reported, true = curves["batches in another order"]
+    assert true[-1] > 1.2 * before and reported[-1] > 0.5
+    reported, _ = curves["softmax for log-softmax"]
+    assert max(reported) < 0
+    _, true = museum.exhibit(checks.mended.right, features, text, teacher, scale)
+    assert true[-1] < 0.5 * before
+
+
+def test_the_museums_guests_are_told(capsys):
+    from kdpl_utils.checks import museum
+
+    right = {
+        letter: name for letter, loss in museum.EXHIBITS.items() for name, bug in museum.BUGS.items() if bug[0] is loss
+    }
+    checks.bug_museum(dict.fromkeys("ABCD"))
+    assert engine.RECORDS["bug_museum"]["status"] == engine.NOT_TRIED
+    checks.bug_museum({**right, "A": right["B"], "D": None})
+    text = capsys.readouterr().out
+    assert f"✗ A is not {right['B']!r}: the reported loss would fall" in text and "○ D: not named yet." in text
+    assert engine.RECORDS["bug_museum"]["status"] != engine.RIGHT
+    checks.bug_museum(right)
+    assert engine.RECORDS["bug_museum"]["status"] == engine.RIGHT and engine.RECORDS["bug_museum"]["attempts"] == 2
+    checks.bug_museum({"A": "gremlins"})
+    assert "'gremlins' is no bug of this museum. Choose among: roles swapped" in capsys.readouterr().out
+
+
+# --- predictions and reports ------------------------------------------------------------------------------------------
+
+
+def test_a_prediction_is_set_beside_its_measurement(capsys):
+    asked = checks.predict("confidence", "How sure is the student?")
+    asked.control.value = 62
+    assert "You say 62 %" in asked.text.value
+    asked.measured(torch.tensor(48.2))
+    assert capsys.readouterr().out == "you said 62 %, measured 48.2 %\n"
+
+
+def test_an_unanswered_prediction_does_not_block(capsys):
+    checks.predict("confidence", "How sure?").measured(48)
+    checks.predict("winner", "Which?", options=["a", "b"]).measured("b")
+    assert capsys.readouterr().out == ("measured 48 % (you made no prediction)\nmeasured b (you made no prediction)\n")
+
+
+def test_predictions_without_widgets(capsys):
+    checks.predict("winner", "Which?", options=["a", "b"], said="a").measured("b")
+    checks.predict("bits", "How many?", 0, 4, "bits", said=1.5).measured(2)
+    assert capsys.readouterr().out == "you said a, measured b: not so\nyou said 1.5 bits, measured 2 bits\n"
+    with pytest.raises(ValueError, match="'c' is no answer to 'Which\\?': choose a, b."):
+        checks.predict("winner", "Which?", options=["a", "b"], said="c")
+    bundle, _ = checks.predict("bits", "How many?", 0, 4, "bits")._repr_mimebundle_()
+    assert bundle["text/plain"] == "Predict. How many? (0 bits to 4 bits; without widgets: said=…)"
+
+
+def test_choices_are_taken_by_a_click(capsys):
+    asked = checks.predict("winner", "Which?", options=["a", "b"])
+    assert asked.said is None, "nothing is chosen before the learner chooses"
+    asked.control.value = "b"
+    asked.measured("b")
+    assert capsys.readouterr().out == "you said b, measured b: right\n"
+
+
+def test_summary_and_export(tmp_path, capsys):
+    checks.harmonic_mean(harmonic_by_sum)
+    checks.forward_kl(checks.forward_kl.mutants["arguments swapped"].function)
+    checks.logits(lambda *arguments: None)
+    checks.logits.hint(2)
+    checks.predict("confidence", "How sure?", said=62).measured(48)
+    capsys.readouterr()
+    checks.summary()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "○ 01 logits: the library's, not attempted, attempts: 0",
+        "✓ 03 harmonic_mean: yours, attempts: 1",
+        "○ 04 forward_kl: the library's, yours is not right yet (arguments swapped), attempts: 1",
+        "1 of 3 exercises are yours; 1 of 1 predictions made.",
+    ]
+    report = json.loads(checks.export(tmp_path / "mine.json", who="Ada").read_text(encoding="utf-8"))
+    assert report["who"] == "Ada" and report["exercises"]["logits"]["hints"] == 2
+    assert report["predictions"]["confidence"] == {"question": "How sure?", "said": 62, "measured": 48, "unit": "%"}
+
+
+def test_hints_come_in_two_depths(capsys):
+    checks.forward_kl.hint()
+    checks.forward_kl.hint(2)
+    assert capsys.readouterr().out == "\n".join(checks.forward_kl.hints) + "\n"
+    assert engine.RECORDS["forward_kl"]["hints"] == 2
