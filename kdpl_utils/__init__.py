@@ -20,6 +20,7 @@ The folders hold the rest:
 * ``experiments``: the paper's runs, which can be killed and go on.
 * ``plots``: the figures of the lessons.
 * ``widgets``: the explorers of the lessons.
+* ``checks``: what says of a learner's answer which mistake it makes.
 * ``apps``: what a shell or a notebook calls.
 * ``support``: disk, threads, shipped files.
 
