@@ -35,6 +35,7 @@ from .evaluate import (
     harmonic_mean,
     kl_bits,
     paired_bootstrap,
+    paired_interval,
     pareto_front,
     per_class_accuracy,
     perturb,

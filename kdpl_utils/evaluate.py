@@ -165,3 +165,32 @@ def paired_bootstrap(
     sums, sizes = np.concatenate(draws).T
     low, high = np.quantile(sums / sizes, [0.025, 0.975])
     return float(difference.mean()), float(low), float(high)
+
+
+def paired_interval(before: Tensor | Sequence, after: Tensor | Sequence) -> tuple[float, float, float]:
+    """Mean of after − before and its 95 % interval by Student's t; (n,), (n,) scores of the same n seeds.
+
+    For a handful of seeds, whose differences are close to normal.  A percentile bootstrap of five covers the truth in
+    about five of six cases where it promises nineteen of twenty (``tests/test_evaluate.py`` counts).  The interval
+    speaks of other seeds, not of other pictures or classes.
+
+    Raises:
+        ValueError: fewer than two pairs, or scores that are not finite.
+
+    >>> [round(x, 3) for x in paired_interval([30.0, 31.0, 32.0], [31.0, 33.0, 35.0])]
+    [2.0, -0.484, 4.484]
+    """
+    from scipy import stats  # takes a second to import, and only tables need it
+
+    before = _array(before).astype(float)
+    after = _array(after).astype(float)
+    if before.ndim != 1 or before.shape != after.shape:
+        raise ValueError(f"before and after must be (n,), for the same n seeds; got {before.shape} and {after.shape}.")
+    difference = after - before
+    if len(difference) < 2 or not np.isfinite(difference).all():
+        raise ValueError("An interval over seeds needs finite scores of at least two seeds.")
+    mean = float(difference.mean())
+    if np.ptp(difference) == 0:
+        return mean, mean, mean  # without spread the t statistic is undefined, and the interval a point
+    low, high = stats.ttest_rel(after, before).confidence_interval(0.95)
+    return mean, float(low), float(high)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .evaluate import accuracy, expected_calibration_error, harmonic_mean, paired_bootstrap
+from .evaluate import accuracy, expected_calibration_error, harmonic_mean, paired_interval
 from .prompts import PromptLearner
 from .shots import few_shot
 from .supervision import Supervision
@@ -220,9 +220,13 @@ def train_learner(
 
 
 def claim(what: str, before: Sequence[float] | float, after: Sequence[float]) -> str:
-    """The sentence that these runs support: the paired difference with its 95 % interval, or that none was seen."""
+    """The sentence that these runs support: the paired difference with its 95 % interval, or that none was seen.
+
+    Args:
+        before, after: scores of the same seeds; one number where ``before`` depends on no seed.
+    """
     before = [before] * len(after) if isinstance(before, float | int) else before
-    difference, low, high = paired_bootstrap(torch.tensor(before), torch.tensor(after))
+    difference, low, high = paired_interval(before, after)
     verdict = "higher" if low > 0 else "lower" if high < 0 else "no difference seen"
     return f"{what}: {difference:+.1f} [{low:+.1f}, {high:+.1f}] over {len(after)} seeds: {verdict}."
 
