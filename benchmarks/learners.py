@@ -23,7 +23,7 @@ from kdpl_utils.experiments.plan import plan
 from kdpl_utils.experiments.run import run
 from kdpl_utils.experiments.tables import table_rows
 from kdpl_utils.experiments.training import MODES, Training
-from kdpl_utils.learners import LEARNERS
+from kdpl_utils.learners import PROMPT_LEARNERS as LEARNERS
 from kdpl_utils.protocol import all_logits
 from kdpl_utils.shots import few_shot
 

@@ -43,7 +43,7 @@ from .evaluate import (
     selection_recall,
     top1_agreement,
 )
-from .learners import VPT, CoCoOp, CoOp, Learner, MaPLe, PromptKD, PromptSRC
+from .learners import VPT, CoCoOp, CoOp, Learner, LinearProbe, MaPLe, PromptKD, PromptSRC
 from .learners.classifier import export_classifier, load_classifier
 from .learners.published import import_checkpoint
 from .learners.saving import load_learner, save_learner

@@ -84,7 +84,10 @@ def scores(
 
 @torch.no_grad()
 def classifier_scores(
-    tests: EvaluationInputs, world: World, classifier: Callable[[Sequence[str]], Callable[[Tensor], Tensor]]
+    tests: EvaluationInputs,
+    world: World,
+    classifier: Callable[[Sequence[str]], Callable[[Tensor], Tensor]],
+    open_vocabulary: bool = True,
 ) -> dict[str, float]:
     """One row of the results table, per cent.
 
@@ -94,8 +97,9 @@ def classifier_scores(
 
     Args:
         classifier: names → (images → logits), as ``Learner.classifier``; each half's names are encoded once.
+        open_vocabulary: whether it can name novel classes; where not, what depends on them is NaN.
     """
-    halves = (world.base, world.novel)
+    halves = (world.base, world.novel) if open_vocabulary else (world.base,)
     # Base pictures are named among base names only, novel ones among novel names only (CoCoOp's protocol).
     classify_half = [classifier([world.classnames[c] for c in half]) for half in halves]
 
@@ -103,15 +107,20 @@ def classifier_scores(
         inputs, labels = pair
         return all_logits(classify_half[half], inputs), labels
 
-    in_domain = [logits_of(tests.base, 0), logits_of(tests.novel, 1)]
-    base, novel = (100 * accuracy(z, labels) for z, labels in in_domain)
-    calibration = [expected_calibration_error(z.softmax(dim=-1), labels) for z, labels in in_domain]
-    shifted = [float("nan"), float("nan")]  # a world without shifts has nothing to say there
+    row = dict.fromkeys(COLUMNS, float("nan"))  # what is not measured stays so
     if tests.shifts:
-        for half in (0, 1):
-            shifted[half] = mean(100 * accuracy(*logits_of(pairs[half], half)) for pairs in tests.shifts.values())
-    row = (base, novel, harmonic_mean(base, novel), *shifted, 100 * mean(calibration))
-    return dict(zip(COLUMNS, row, strict=True))
+        for half, column in zip(range(len(halves)), ("base shifted", "novel shifted")):
+            row[column] = mean(100 * accuracy(*logits_of(pairs[half], half)) for pairs in tests.shifts.values())
+    base_logits, base_labels = logits_of(tests.base, 0)
+    row["base"] = 100 * accuracy(base_logits, base_labels)
+    if not open_vocabulary:
+        return row
+    novel_logits, novel_labels = logits_of(tests.novel, 1)
+    row["novel"] = 100 * accuracy(novel_logits, novel_labels)
+    row["H"] = harmonic_mean(row["base"], row["novel"])
+    in_domain = ((base_logits, base_labels), (novel_logits, novel_labels))
+    row["ECE"] = 100 * mean(expected_calibration_error(z.softmax(-1), labels) for z, labels in in_domain)
+    return row
 
 
 @torch.no_grad()
@@ -124,13 +133,13 @@ def all_logits(classify: Callable[[Tensor], Tensor], inputs: Tensor | Pixels) ->
 def summarise(rows: Sequence[dict[str, float]]) -> dict[str, str]:
     """One line of the table from the rows of several seeds: "mean ± sd" (sample standard deviation).
 
-    A column that was not measured (NaN, as the shifts of a world without any) stays empty.
+    A column that was not measured (NaN: shifts that a world has not, novel names of a linear head) has a dash.
     """
     line = {}
     for column in rows[0]:
         values = [row[column] for row in rows]
         if any(math.isnan(value) for value in values):
-            line[column] = ""
+            line[column] = "–"
         elif len(values) == 1:
             line[column] = f"{values[0]:.1f}"
         else:

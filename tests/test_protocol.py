@@ -151,8 +151,8 @@ def test_a_teacher_that_knows_nothing_teaches_nothing(world, student):
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_what_was_not_measured_stays_empty(seeds):
+def test_what_was_not_measured_has_a_dash(seeds):
     """A world without shifts has no numbers there, for one seed or several."""
     row = {"base": 50.0, "base shifted": float("nan")}
     line = kd.summarise([row] * seeds)
-    assert line["base"].startswith("50.0") and line["base shifted"] == ""
+    assert line["base"].startswith("50.0") and line["base shifted"] == "–"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..evaluate import accuracy, paired_bootstrap, top1_agreement
 from ..experiments.lab import Lab
-from ..experiments.training import MODES, Training, training_digest
+from ..experiments.training import MODES, Training, training_digest, unsuited
 from ..learners import LEARNERS, Learner
 from ..learners.classifier import classifier_of, export_classifier, export_onnx
 from ..learners.saving import save_learner
@@ -84,7 +84,7 @@ def adapt_folder(
     world = folder_world(folder, classnames, dictionary=dictionary)
     mode = _chosen_mode(world, folder, mode, labels)
     student, teacher = student or world.student, teacher or world.teacher
-    recipe = _recipe(learner, student, epochs, lr, seed)
+    recipe = _recipe(learner, mode, student, epochs, lr, seed)
     job = Training(
         world=str(folder),
         learner=learner,
@@ -128,13 +128,17 @@ def _chosen_mode(world: World, folder: str | Path, mode: str | None, labels: flo
     return mode
 
 
-def _recipe(learner: str, student: tuple[str, str | None], epochs: int | None, lr: float | None, seed: int) -> Recipe:
+def _recipe(
+    learner: str, mode: str, student: tuple[str, str | None], epochs: int | None, lr: float | None, seed: int
+) -> Recipe:
     """The published recipe, or the one for the shipped models, with what was asked for otherwise."""
     if learner not in LEARNERS:
         raise ValueError(f"There is no learner {learner!r}: choose one of {', '.join(LEARNERS)}.")
+    if unsuited(learner, mode):
+        raise ValueError(unsuited(learner, mode))
     recipe = LEARNERS[learner].recipe
     if student[0] in shipped_models():
-        recipe = replace(recipe, **EMOJI_RECIPES[learner])
+        recipe = replace(recipe, **EMOJI_RECIPES.get(learner, {}))
     return replace(recipe, epochs=epochs or recipe.epochs, lr=lr or recipe.lr, seed=seed)
 
 

@@ -62,7 +62,9 @@ def model_card(
         "* One run with one seed."
         + ("" if job.mode == "labels" else " Where the teacher errs, the student learns to err."),
         "* Prompts belong to the student named above, with these weights and no others.",
-        "* Names outside the list can be tried, but nothing here measured them.",
+        "* Names outside the list can be tried, but nothing here measured them."
+        if learned.open_vocabulary
+        else "* It can name these classes and no others.",
         "",
     ]  # fmt: skip
     return "\n".join(lines)

@@ -56,6 +56,9 @@ def _worlds(args: argparse.Namespace) -> int:
 
 
 def _add_adapt(commands) -> None:
+    from ..experiments.training import MODES
+    from ..learners import LEARNERS
+
     command = commands.add_parser(
         "adapt",
         help="learn prompts from a folder of your pictures, without labels",
@@ -66,8 +69,8 @@ def _add_adapt(commands) -> None:
     command.add_argument("--out", type=Path, required=True, help="folder for prompts, classifier and model card")
     command.add_argument("--names", nargs="+", help="class names")
     command.add_argument("--names-file", type=Path, help="a text file with a class name a line")
-    command.add_argument("--mode", choices=("labels", "kdpl", "kdpl-ca"))
-    command.add_argument("--learner", default="coop", choices=("coop", "cocoop", "vpt", "maple", "promptsrc"))
+    command.add_argument("--mode", choices=MODES)
+    command.add_argument("--learner", default="coop", choices=LEARNERS)
     command.add_argument("--student", type=_model, help="name/weights (default: ViT-B-32-quickgelu/openai)")
     command.add_argument("--teacher", type=_model, help="name/weights (default: ViT-L-14-quickgelu/openai)")
     command.add_argument("--dictionary", default="imagenet21k", help="imagenet21k, open_images, or a file of names")
@@ -141,7 +144,7 @@ def _add_precision(command) -> None:
 def _add_reproduce(commands) -> None:
     from ..experiments.plan import TABLES
     from ..experiments.training import MODES
-    from ..learners import LEARNERS
+    from ..learners import LEARNERS, PROMPT_LEARNERS
 
     command = commands.add_parser(
         "reproduce",
@@ -158,7 +161,9 @@ def _add_reproduce(commands) -> None:
         "--targets", nargs="+", default=[], help="data sets to test on, for --table cross-dataset (default: the "
         "paper's ten for imagenet, the other groups for a group of the emoji world)",
     )  # fmt: skip
-    command.add_argument("--learner", nargs="+", default=list(LEARNERS), choices=LEARNERS)
+    command.add_argument(
+        "--learner", nargs="+", default=list(PROMPT_LEARNERS), choices=LEARNERS, help="default: the paper's five"
+    )
     command.add_argument("--mode", nargs="+", default=list(MODES), choices=MODES)
     command.add_argument("--seeds", type=int, default=3, help="how many, from 1 on (default: 3)")
     command.add_argument("--shots", type=int, nargs="+", default=None, help="pictures a class (default: 16)")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..distill import mix_teachers
 from ..evaluate import accuracy, expected_calibration_error
-from ..learners import LEARNERS, Learner
+from ..learners import LEARNERS, Learner, LinearProbe
 from ..learners.saving import load_learner, save_learner
 from ..loading import load_vlm, weights_identity
 from ..protocol import all_logits, classifier_scores, evaluation_inputs, train_learner
@@ -74,7 +74,7 @@ class Lab:
         classes = world.base if job.classes == "base" else range(len(world.classnames))
         drawn = _drawn(world, classes, job)
         views = drawn.crops(job.views, job.seed)
-        learner = LEARNERS[job.learner](vlm, **job.settings, seed=job.seed)
+        learner = self._new_learner(job, vlm, [world.classnames[c] for c in classes])
         supervision = self._supervision(job, vlm, world, classes, views, len(drawn))
         next_view = NextView(len(drawn), max(1, job.views))
         history = train_learner(
@@ -89,6 +89,13 @@ class Lab:
             "checksum": checksum(learned),
         }
         write_json(folder / "training.json", record)
+
+    def _new_learner(self, job: Training, vlm: VLM, names: Sequence[str]) -> Learner:
+        """One that has learned nothing yet; ``names`` are the classes of the training."""
+        kind = LEARNERS[job.learner]
+        if kind is LinearProbe:  # it has a row for each class, and nothing random
+            return kind(vlm, names, **job.settings)
+        return kind(vlm, **job.settings, seed=job.seed)
 
     def _supervision(
         self, job: Training, vlm: VLM, world: World, classes: range, views: Split, n_drawn: int
@@ -158,7 +165,9 @@ class Lab:
         world = self.world(evaluation.world)
         if evaluation.kind == "halves":
             tests = evaluation_inputs(world, learner.vlm.device, lambda split: self.inputs(learner, split))
-            return classifier_scores(tests, world, learner.classifier)
+            return classifier_scores(tests, world, learner.classifier, learner.open_vocabulary)
+        if evaluation.kind == "transfer" and not learner.open_vocabulary:
+            return {world.name: float("nan")}  # another world's classes
         top1, ece = self._top1(learner, world.classnames, world.test)
         if evaluation.kind == "test":
             return {"top-1": top1, "ECE": ece}

@@ -11,7 +11,7 @@ from ..support.disk import read_json
 from ..train import Recipe
 from ..worlds.load import load_world, world_names
 from ..worlds.world import World
-from .training import MODES, Evaluation, Training, evaluation_digest, training_digest
+from .training import MODES, Evaluation, Training, evaluation_digest, training_digest, unsuited
 
 TABLES = ("base-to-novel", "domain", "cross-dataset", "few-shot")
 KINDS = {"base-to-novel": "halves", "domain": "domains", "few-shot": "test", "cross-dataset": "transfer"}
@@ -32,7 +32,7 @@ def plan(
     root: str | Path | None = None,
     **options,
 ) -> list[tuple[Training, Evaluation]]:
-    """The (training, evaluation) pairs of a table, the zero-shot student first.
+    """The (training, evaluation) pairs of a table, the zero-shot student first; without what no learner can do.
 
     Args:
         table: one of ``TABLES``. ``base-to-novel`` trains on half of the classes; ``domain`` and ``cross-dataset``
@@ -48,6 +48,10 @@ def plan(
     for what, given, known in (("table", [table], TABLES), ("learner", learners, LEARNERS), ("mode", modes, MODES)):
         if wrong := [g for g in given if g not in known]:
             raise ValueError(f"There is no {what} {wrong[0]!r}: choose from {', '.join(known)}.")
+    pairs = [(learner, mode) for learner in learners for mode in modes]
+    suited = [pair for pair in pairs if not unsuited(*pair)]
+    if pairs and not suited:
+        raise ValueError(unsuited(*pairs[0]))
     labelled = options.get("labelled") or 0.0
     if not 0 <= labelled <= 1 or (labelled and "kdpl" not in modes):
         raise ValueError(f"labelled = {labelled}: give the share of labels, 0 to 1, that mode 'kdpl' may learn from.")
@@ -58,7 +62,7 @@ def plan(
     classes = "base" if kind == "halves" else "all"
     sizes = shots if table == "few-shot" else shots[:1]
     chosen = [("zero-shot", "labels", 0, 16)]
-    chosen += [(learner, mode, seed, n) for learner in learners for mode in modes for n in sizes for seed in seeds]
+    chosen += [(learner, mode, seed, n) for learner, mode in suited for n in sizes for seed in seeds]
     return [
         (_training(home, world, classes, *one, transfers=classes == "all", **options), evaluation)
         for one in chosen

@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ..learners import LEARNERS
 from ..loading import weights_identity
 from ..support.disk import digest
 from ..train import Recipe
@@ -15,6 +16,16 @@ from ..worlds.world import World
 MODES = ("labels", "kdpl", "kdpl-ca")
 K_MAX = 1000  # names kept for a batch, as published; fewer where there are fewer classes
 K_UNKNOWN = 100  # … and where nobody knows how many there are
+
+
+def unsuited(learner: str, mode: str) -> str:
+    """Why a learner cannot be trained in a mode, in a sentence; empty where it can."""
+    if mode == "kdpl-ca" and not LEARNERS[learner].open_vocabulary:
+        return (
+            f"The learner {learner!r} has a row for each of its classes, so it cannot learn with a dictionary's names "
+            "and then name classes: give class names and the mode kdpl, or choose a prompt learner."
+        )
+    return ""
 
 
 def _short_digest(*values) -> str:

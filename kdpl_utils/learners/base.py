@@ -31,9 +31,11 @@ class Learner(nn.Module):
         vlm: the frozen student; ``learner.parameters()`` yields nothing of it.
         settings: the arguments that make this learner again, kept in its file.
         recipe: the published schedule.
+        open_vocabulary: whether it can name classes that it was not trained on.
     """
 
     recipe: ClassVar[Recipe] = Recipe()
+    open_vocabulary: ClassVar[bool] = True
 
     def __init__(self, vlm: VLM, **settings):
         super().__init__()
@@ -108,6 +110,10 @@ class FrozenTexts:
         self.vlm, self.templates, self.known = vlm, templates, {}
 
     def __call__(self, classnames: Sequence[str]) -> Tensor:
+        return unit(self.mean(classnames))
+
+    def mean(self, classnames: Sequence[str]) -> Tensor:
+        """(C, D) the averages themselves, not of unit length."""
         names = check_names(classnames)
         new = [name for name in names if name not in self.known]
         for start in range(0, len(new), 256):
@@ -115,7 +121,7 @@ class FrozenTexts:
             # All sentences of all names at once: names behind the same words share those.
             texts = [template.format(name) for template in self.templates for name in part]
             features = encode_texts(self.vlm, texts).unflatten(0, (len(self.templates), len(part)))
-            self.known.update(zip(part, unit(features.mean(0))))
+            self.known.update(zip(part, features.mean(0)))
         return torch.stack([self.known[name] for name in names])
 
 
