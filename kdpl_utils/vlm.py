@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from .support.disk import digest
+from .support.pictures import as_picture, middle_of_strip
 from .support.prefetch import ahead, openers
 from .towers.text import encode_prompts
 
@@ -90,6 +93,7 @@ class Pixels:
     """Pictures as batches of tensors: ``pixels[indices]`` is (B, 3, H, W) on the model's device.
 
     Args:
+        images: PIL pictures of any mode, or paths; each is opened, or drawn, when it is looked at.
         keep: remember what was preprocessed, in main memory: for pictures looked at again and again, such as shots.
     """
 
@@ -107,10 +111,18 @@ class Pixels:
 
     def _one(self, i: int) -> Tensor:
         if self.kept is None:
-            return self.vlm.preprocess(self.images[i])
+            return preprocessed(self.vlm, self.images[i], f"Image {i}")
         if i not in self.kept:
-            self.kept[i] = self.vlm.preprocess(self.images[i])
+            self.kept[i] = preprocessed(self.vlm, self.images[i], f"Image {i}")
         return self.kept[i]
+
+
+def preprocessed(vlm: VLM, image: Image.Image | str | Path, name: str) -> Tensor:
+    """One picture as the model sees it, (3, H, W); ``name`` is what errors call it."""
+    picture = as_picture(image, name)
+    steps = getattr(vlm.preprocess, "transforms", ())
+    crops = any(type(step).__name__ == "CenterCrop" for step in steps)
+    return vlm.preprocess(middle_of_strip(picture) if crops else picture)
 
 
 def unit(x: Tensor) -> Tensor:

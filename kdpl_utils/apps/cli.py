@@ -103,7 +103,7 @@ def _adapt(args: argparse.Namespace) -> int:
 def _add_predict(commands) -> None:
     command = commands.add_parser("predict", help="name what is in pictures, with a classifier that adapt wrote")
     command.add_argument("classifier", type=Path, help="classifier.safetensors")
-    command.add_argument("pictures", type=Path, nargs="+")
+    command.add_argument("pictures", type=Path, nargs="+", help="files, or folders of them")
     command.add_argument("--student", type=_model, help="the model it belongs to, if its weights came from a file")
     command.add_argument("--top", type=int, default=3)
     command.set_defaults(run=_predict)
@@ -112,13 +112,17 @@ def _add_predict(commands) -> None:
 def _predict(args: argparse.Namespace) -> int:
     from ..learners.classifier import load_classifier, model_of
     from ..loading import load_vlm
-    from ..worlds.photos import open_photo
+    from .predict import named_pictures
 
     classifier = load_classifier(args.classifier, load_vlm(*(args.student or model_of(args.classifier))))
-    images = [open_photo(path, upright=True) for path in args.pictures]
-    for path, row in zip(args.pictures, classifier.predict(images, args.top)):
-        _say(f"{path}: " + ", ".join(f"{name} {p:.0%}" for name, p in row))
-    return 0
+    status = 0
+    for path, row, problem in named_pictures(lambda images: classifier.predict(images, args.top), args.pictures):
+        if problem:  # of one picture: the others are named all the same
+            status = 2
+            sys.stderr.write(f"kdpl predict: {problem}\n")
+        else:
+            _say(f"{path}: " + ", ".join(f"{name} {p:.0%}" for name, p in row))
+    return status
 
 
 # --- reproduce -----------------------------------------------------------------------------------------------------

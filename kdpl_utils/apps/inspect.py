@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..support.pictures import as_picture
 from ..vlm import TEMPLATE, VLM, check_names, encode_images, encode_names, logits
 from ..widgets.distributions import teacher_student
 from ..widgets.explorer import Explorer
-from ..worlds.photos import is_picture, open_photo
+from ..worlds.finding import find_pictures
+from ..worlds.photos import open_photo
 from ..worlds.world import Lazy, Split
 
 THUMBNAIL = 160  # pixels: what the picture's panel shows
@@ -83,10 +85,7 @@ def _scores(
 
 def folder_images(folder: str | Path) -> Sequence[Image.Image]:
     """The pictures under a folder, sorted by path, each opened when looked at."""
-    root = Path(folder).expanduser()
-    paths = sorted(path for path in root.rglob("*") if is_picture(path.name))
-    if not paths:
-        raise ValueError(f"{root} is no folder with images: give one that holds .jpg, .png or .webp files.")
+    paths = find_pictures(Path(folder).expanduser())
     return Lazy(len(paths), lambda i: open_photo(paths[i], upright=True))
 
 
@@ -100,13 +99,11 @@ class _Remembered(Sequence):
         return len(self.images)
 
     def __getitem__(self, i: int) -> Image.Image:
-        image = self.images[i]
-        if not isinstance(image, Image.Image):
-            raise ValueError(f"Image {i} is a {type(image).__name__}: give PIL images, a folder or a Split.")
+        image = as_picture(self.images[i], f"Image {i}")
         if i not in self.small:
-            self.small[i] = image.convert("RGB")
+            self.small[i] = image.copy()
             self.small[i].thumbnail((THUMBNAIL, THUMBNAIL))
-        return image.convert("RGB")
+        return image
 
     @property
     def thumbnails(self) -> list[Image.Image]:

@@ -17,6 +17,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox, TransformedBbox
 from PIL import Image
 
+from ..support.pictures import as_rgb
+
 INK, PALE = "#222222", "#E4E4E4"  # outlines and text; what is there but not meant
 
 STAR = "★ "  # marks the label among the names
@@ -194,7 +196,7 @@ def contact_sheet(images: Sequence, columns: int, side: int = 64, gap: int = 4) 
     whole = Image.new("RGB", (columns * (side + gap) - gap, rows * (side + gap) - gap), "white")
     for i, image in enumerate(images):
         small = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
-        small = small if small.size == (side, side) else small.convert("RGB").resize((side, side))
+        small = small if small.size == (side, side) else as_rgb(small).resize((side, side))
         whole.paste(small, (i % columns * (side + gap), i // columns * (side + gap)))
     return whole
 

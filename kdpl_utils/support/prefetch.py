@@ -30,3 +30,7 @@ def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]
 def openers() -> ThreadPoolExecutor:
     """Threads that open pictures side by side; decoding and resizing let others run."""
     return ThreadPoolExecutor(min(8, os.cpu_count() or 1), "open")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has the pool but none of its threads: it makes its own
+    os.register_at_fork(after_in_child=openers.cache_clear)

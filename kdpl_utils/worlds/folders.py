@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
-from .photos import Files, cut_classes, is_picture, is_readable
+from .finding import look_through
+from .photos import Files, cut_classes, readable
 
 PARTS = ("train", "val", "test")
-CHECKED = 20_000  # of more pictures, the unreadable ones are found when they are opened: looking takes a minute
 
 Names = Sequence[str] | Mapping[str, str]
 
@@ -22,11 +22,7 @@ def read_folder(folder: Path, classnames: Names | None = None, labelled: bool | 
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}: give the path of a folder of pictures.")
-    paths, bad = _pictures(folder)
-    if bad:
-        shown = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
-        message = f"{len(bad)} of {len(paths) + len(bad)} files cannot be read as pictures and are left out: {shown}."
-        warnings.warn(f"{message} Convert or remove them.", stacklevel=4)
+    paths = readable(look_through(folder).pictures)
     if not paths:
         raise ValueError(f"{folder} has no pictures that can be read: put JPEG or PNG files there, or in subfolders.")
     where = {path: PurePath(path).relative_to(folder).parts[:-1] for path in paths}
@@ -36,16 +32,6 @@ def read_folder(folder: Path, classnames: Names | None = None, labelled: bool | 
             raise ValueError("Names by subfolder need pictures in subfolders: give a list of names instead.")
         return Files(list(classnames or ()), [(path, -1) for path in paths], [], [])
     return _labelled(folder, {path: parts for path, parts in where.items() if parts}, classnames)
-
-
-def _pictures(folder: Path) -> tuple[list[str], list[str]]:
-    """Sorted paths of the files at any depth that are called as pictures are: those that begin so, and the others."""
-    found = []
-    for home, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [f"{home}/{name}" for name in files if is_picture(name)]
-    bad = {path for path in found if not is_readable(path)} if len(found) <= CHECKED else set()
-    return sorted(path for path in found if path not in bad), sorted(bad)
 
 
 def _is_labelled(folder: Path, where: dict[str, tuple[str, ...]]) -> bool:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from ..support.disk import digest
 from ..vlm import TEMPLATE, check_names
 from .datasets import DATASETS, data_folder, is_there, read_dataset
 from .dictionaries import load_dictionary
 from .folders import Names, read_folder
-from .photos import Files, Labelled, open_photo
+from .photos import Files, Labelled, Photo, open_photo
 from .shards import is_shards, tar_pictures
 from .world import Lazy, Split, World, base_novel
 
@@ -116,7 +118,16 @@ def _photo_world(name: str, files: Files, templates: tuple[str, ...], upright: b
 
 def _photos(pairs: Labelled, upright: bool = False, unusable_because: str = "") -> Split:
     labels = torch.tensor([label for _, label in pairs], dtype=torch.long)
-    return Split(Lazy(len(pairs), lambda i: open_photo(pairs[i][0], upright)), labels, unusable_because, _key(pairs))
+    make = functools.partial(open_photo, upright=True) if upright else _open_published
+    return Split(Lazy(len(pairs), lambda i: make(pairs[i][0])), labels, unusable_because, _key(pairs))
+
+
+def _open_published(photo: Photo) -> Image.Image:
+    """A picture of a published list, as it lies there."""
+    try:
+        return open_photo(photo)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{photo} is missing: unpack its archive again, it was cut short.") from error
 
 
 def _key(pairs: Labelled) -> str:

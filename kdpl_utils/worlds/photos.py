@@ -5,14 +5,19 @@ from __future__ import annotations
 import functools
 import io
 import random
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
+from ..support.pictures import as_rgb, is_picture, open_picture
+from ..support.prefetch import openers
+
+CHECKED = 20_000  # of more pictures, the broken ones are named when they are opened: looking takes minutes
+SHOWN = 5  # sentences about broken pictures in one warning
 
 
 class ArrayPicture(NamedTuple):
@@ -47,8 +52,8 @@ class Files(NamedTuple):
     test: Labelled
 
 
-def open_photo(photo: Photo, upright: bool = False) -> Image.Image:
-    """The picture as PIL RGB.
+def open_photo(photo: Photo, upright: bool = False, only_look: bool = False) -> Image.Image:
+    """The picture as PIL RGB, wherever it lies (``open_picture``, whose arguments these are).
 
     Args:
         upright: turn it as its camera noted (EXIF); left as it is in the published data sets, as everywhere.
@@ -58,15 +63,10 @@ def open_photo(photo: Photo, upright: bool = False) -> Image.Image:
         ValueError: it is no picture, or was cut short.
     """
     if isinstance(photo, ArrayPicture):
-        return Image.fromarray(_mapped(photo.file)[photo.row]).convert("RGB")
-    try:
-        with Image.open(_member(photo) if isinstance(photo, TarPicture) else photo) as image:
-            return (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{photo} is missing: unpack its archive again, it was cut short.") from error
-    except (OSError, SyntaxError) as error:  # PIL's: no picture, a truncated one, a broken header
-        message = f"{photo} cannot be read as a picture ({error}): fetch or convert it again, or remove it."
-        raise ValueError(message) from error
+        return as_rgb(Image.fromarray(_mapped(photo.file)[photo.row]))
+    if isinstance(photo, TarPicture):
+        return open_picture(_member(photo), str(photo), upright, only_look)
+    return open_picture(photo, None, upright, only_look)
 
 
 def _member(photo: TarPicture) -> io.BytesIO:
@@ -80,18 +80,29 @@ def _mapped(file: str) -> np.ndarray:
     return np.load(file, mmap_mode="r")
 
 
-def is_readable(path: str | Path) -> bool:
-    """Whether a file begins as a picture does; nothing is decoded, so one that was cut short passes."""
+def why_unreadable(photo: Photo) -> str:
+    """The sentence about a picture that cannot be read to its end; empty if it can."""
     try:
-        with Image.open(path):
-            return True
-    except (OSError, SyntaxError, UnidentifiedImageError):
-        return False
+        open_photo(photo, upright=True, only_look=True)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
 
 
-def is_picture(name: str) -> bool:
-    """By its name alone; hidden files (macOS writes ``._photo.jpg``) are none."""
-    return name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")
+def readable(photos: Sequence[Photo]) -> list[Photo]:
+    """Those that can be read to their end; the others are left out with a warning that lists them.
+
+    Of more than ``CHECKED`` all are kept: looking takes minutes, so a broken one is named when it is opened.
+    """
+    if len(photos) > CHECKED:
+        return list(photos)
+    sentences = list(openers().map(why_unreadable, photos))
+    bad = [sentence for sentence in sentences if sentence]
+    if bad:
+        message = f"{len(bad)} of {len(photos)} pictures cannot be read and are left out: {' '.join(bad[:SHOWN])}"
+        more = f" And {len(bad) - SHOWN} more." if len(bad) > SHOWN else ""
+        warnings.warn(message + more, stacklevel=5)
+    return [photo for photo, sentence in zip(photos, sentences) if not sentence]
 
 
 def pictures_in(folder: Path) -> list[str]:

@@ -7,11 +7,14 @@ ones, so that a world can open any of them when it is looked at.
 from __future__ import annotations
 
 import glob
+import gzip
 import io
+import lzma
 import os
 import re
 import tarfile
 import warnings
+import zlib
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,11 +22,16 @@ from typing import BinaryIO
 from PIL import Image
 
 from ..support.extras import optional
-from .photos import TarPicture, is_picture
+from ..support.pictures import is_picture, open_picture
+from .photos import TarPicture, readable
+
+BROKEN_TAR = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 
 class Shards:
     """The pictures of tar files in their order: iterating gives (key, PIL RGB), again from the start each time.
+
+    Each is opened as in a folder (``open_picture``): turned as its camera noted, on white.
 
     A key is ``<shard>/<member>``, as ``train-000.tar/0001.jpg``: it depends neither on where the shards lie nor on
     which others are read, so features can be stored under it.  Only one picture is in memory at a time.
@@ -70,9 +78,8 @@ class Shards:
         for shard in self.shards:
             for key, content in self._members(shard):
                 try:
-                    with Image.open(io.BytesIO(content)) as image:
-                        picture = image.convert("RGB")
-                except (OSError, SyntaxError) as error:
+                    picture = open_picture(io.BytesIO(content), key)
+                except ValueError as error:
                     if self.unreadable == "raise":
                         message = f"{key} cannot be read as a picture: remove it, or say unreadable='skip'."
                         raise ValueError(message) from error
@@ -90,7 +97,7 @@ class Shards:
                     key = f"{_name(shard)}/{member.name.removeprefix('./')}"
                     if member.isfile() and is_picture(key.rsplit("/", 1)[1]) and key not in self.skip:
                         yield key, archive.extractfile(member).read()
-        except (tarfile.ReadError, EOFError) as error:
+        except BROKEN_TAR as error:
             raise ValueError(f"{shard} is no tar file, or was cut short ({error}): fetch it again.") from error
 
     def batches(self, size: int) -> Iterator[tuple[list[str], list[Image.Image]]]:
@@ -128,11 +135,12 @@ def tar_pictures(shards: str | Path | Iterable[str | Path]) -> list[TarPicture]:
                     for member in archive
                     if member.isfile() and is_picture(member.name.rsplit("/", 1)[-1])
                 ]
-        except (tarfile.ReadError, EOFError) as error:
+        except BROKEN_TAR as error:
             message = f"{shard} is compressed, cut short, or no tar file ({error}): unpack it with gunzip, or fetch it"
             raise ValueError(f"{message} again.") from error
+    found = readable(found)
     if not found:
-        raise ValueError(f"There is no picture in {shards}: give .tar files with JPEG or PNG files in them.")
+        raise ValueError(f"There is no picture that can be read in {shards}: give .tar files of JPEG or PNG files.")
     return found
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import LongTensor
 
 from ..support.disk import digest
+from ..support.pictures import as_picture
 
 
 class Lazy(Sequence):
@@ -156,7 +157,7 @@ def random_crops(images: Sequence, views: int, seed: int, scale: tuple[float, fl
     """
 
     def crop(i: int) -> Image.Image:
-        image = images[i % len(images)]
+        image = as_picture(images[i % len(images)], f"Image {i % len(images)}")
         rng = random.Random(f"{seed}/{i}")
         width, height = image.size
         side = min(width, height, 336)

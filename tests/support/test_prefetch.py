@@ -1,6 +1,9 @@
 """One item ahead and no more, in order, errors where they belong."""
 
+import os
+import signal
 import threading
+import time
 
 import pytest
 
@@ -33,3 +36,22 @@ def test_an_error_comes_in_its_place():
 
 def test_openers_are_shared():
     assert openers() is openers() and list(openers().map(str, range(3))) == ["0", "1", "2"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_threads_of_its_own():
+    """Such as a DataLoader's worker: the pool that it inherits has none, and would be waited for without end."""
+    assert list(openers().map(str, range(2))) == ["0", "1"]
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if list(openers().map(str, range(2))) == ["0", "1"] else 1)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            assert os.waitstatus_to_exitcode(status) == 0
+            return
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    pytest.fail("the forked process waits without end")

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import kdpl_utils as kd
-from kdpl_utils.worlds import folders
+from kdpl_utils.worlds import photos
 from kdpl_utils.worlds.load import load_world
 from kdpl_utils.worlds.photo_worlds import folder_world
 
@@ -146,10 +146,10 @@ def test_both_in_and_beside_subfolders_has_to_be_said(labelled):
 def test_unreadable_files_are_named_and_left_out(flat, monkeypatch):
     for n in range(6):
         (flat / f"bad{n}.jpg").write_bytes(b"no picture")
-    with pytest.warns(UserWarning, match=r"^6 of 11 files .* left out: .*bad0.jpg, .*bad4.jpg and 1 more. Convert"):
+    with pytest.warns(UserWarning, match=r"^6 of 11 pictures .* left out: .*bad0.jpg .*bad4.jpg .*And 1 more."):
         world = load_world(flat)
     assert len(world.train) == 5
-    monkeypatch.setattr(folders, "CHECKED", 3)  # among very many they are found later
+    monkeypatch.setattr(photos, "CHECKED", 3)  # among very many they are found later
     world = load_world(flat)
     assert len(world.train) == 11
     with pytest.raises(ValueError, match="bad0.jpg cannot be read as a picture"):
@@ -173,10 +173,11 @@ def test_a_folder_beside_the_notebook_needs_no_dot(labelled, monkeypatch):
         assert load_world(labelled.name).classnames[0] == "Ash"
 
 
-def test_nothing_is_decoded_before_it_is_looked_at(flat, monkeypatch):
+def test_very_many_are_not_decoded_before_they_are_looked_at(flat, monkeypatch):
+    monkeypatch.setattr(photos, "CHECKED", 3)
     monkeypatch.setattr(Image.Image, "convert", None)
     world = load_world(flat)
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="cannot be read as a picture"):
         world.train.images[0]
 
 

@@ -6,11 +6,11 @@ from kdpl_utils.worlds.photos import (
     cut,
     cut_classes,
     is_picture,
-    is_readable,
     of_labels,
     open_photo,
     pictures_in,
     sample,
+    why_unreadable,
 )
 
 
@@ -51,7 +51,8 @@ def test_pictures_are_told_by_their_names(tmp_path):
         (tmp_path / name).write_bytes(b"")
     assert pictures_in(tmp_path) == [f"{tmp_path}/{name}" for name in ("a.jpeg", "b.JPG", "c.webp")]
     assert [name for name in names if is_picture(name)] == ["b.JPG", "a.jpeg", "c.webp"]
-    assert not is_readable(tmp_path / "a.jpeg") and not is_readable(tmp_path / "nowhere.png")
+    assert "a.jpeg cannot be read" in why_unreadable(tmp_path / "a.jpeg")
+    assert "There is no file" in why_unreadable(tmp_path / "nowhere.png")
 
 
 def test_a_package_that_is_there():

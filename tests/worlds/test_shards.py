@@ -6,6 +6,7 @@ import warnings
 import pytest
 from PIL import Image
 
+from kdpl_utils.worlds import photos
 from kdpl_utils.worlds import shards as streams
 from kdpl_utils.worlds.load import load_world
 from kdpl_utils.worlds.photo_worlds import folder_world
@@ -180,7 +181,7 @@ def test_a_shard_that_is_replaced_is_another_list(shards):
 
 @pytest.mark.parametrize("mode, content, sentence", [
     ("w:gz", {"a.png": b"x"}, "compressed, cut short, or no tar file"),
-    ("w", {"a.txt": b"x"}, "There is no picture in"),
+    ("w", {"a.txt": b"x"}, "There is no picture that can be read in"),
 ])  # fmt: skip
 def test_shards_that_cannot_be_a_world(tmp_path, mode, content, sentence):
     write_shard(tmp_path / "a.tar", content, mode)
@@ -195,7 +196,8 @@ def test_a_shard_cut_short_is_no_world(shards):
         tar_pictures(path)
 
 
-def test_what_is_broken_in_a_shard_is_named_when_looked_at(tmp_path):
+def test_what_is_broken_in_a_shard_is_named_when_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(photos, "CHECKED", 0)
     write_shard(tmp_path / "a.tar", {"b.png": b"no picture"})
     with pytest.raises(ValueError, match="a.tar/b.png cannot be read as a picture"):
         load_world(tmp_path / "a.tar", dictionary=["tree"]).train.images[0]
