@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """Run the KDPL notebooks: Python 3.10 or newer is all you need, the rest is fetched once.
 
-    python3 run.py                   set up what is missing, run every notebook, open JupyterLab
-    python3 run.py execute           the same without JupyterLab
+    python3 run.py                   set up what is missing, open JupyterLab; without a screen, as execute
+    python3 run.py execute           set up what is missing, run every notebook
     python3 run.py test [arguments]  set up what is missing, run the tests; the arguments go to pytest
     python3 run.py docs              the notebooks as pages to read, in docs/_build/html
     python3 run.py --help            show this text
 
-The environment is made in .venv, or in the folder that KDPL_VENV names: up to 6 GB, a few minutes, once.
+The environment is made in .venv, or in the folder that KDPL_VENV names: up to 7 GB, once. uv installs into it, and
+where uv cannot, pip does.
 Executed notebooks are written to executed/; those in notebooks/ stay as they are.
 Whatever is cut short goes on with the same command.
 """
 
+import ast
 import hashlib
 import os
 import queue
@@ -27,9 +29,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 ENV = Path(os.environ.get("KDPL_VENV") or ROOT / ".venv").expanduser().absolute()
 PYTHON = ENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+UV = [str(PYTHON.parent / ("uv.exe" if os.name == "nt" else "uv"))]
+PIP = [str(PYTHON), "-m", "pip"]
 OURS = ENV / ".made-by-run-py"  # a folder without it is never deleted
 STAMP = ENV / ".kdpl-installed"  # what was installed; written only when all of it was
 INSTALLING = "unfinished"
+# What pip may have been told of where packages come from, and how uv is told the same.
+PIP_TO_UV = {
+    "index-url": "--default-index",
+    "extra-index-url": "--index",
+    "find-links": "--find-links",
+    "constraint": "--constraint",
+    "trusted-host": "--allow-insecure-host",
+}
 COMMANDS = ("execute", "test", "docs", "--help")
 
 
@@ -64,13 +76,17 @@ class Progress:
 def set_up():
     """Make the environment and install the project into it, as far as that is not done."""
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
-    done = STAMP.read_text().strip() if STAMP.exists() else ""
-    if not works() or (done == INSTALLING and OURS.exists()):
+    if not works() or half_unpacked():
         make_environment()
-    elif done == wanted:
+    elif STAMP.exists() and STAMP.read_text().strip() == wanted:
         return
-    install([str(PYTHON), "-m", "pip", "install", "-e", f"{ROOT}[test]"])
+    install([f"--editable={ROOT}[test]"])
     STAMP.write_text(wanted + "\n")
+
+
+def half_unpacked():
+    """Whether an installation was stopped at a time when packages may be half there, in an environment of ours."""
+    return OURS.exists() and STAMP.exists() and STAMP.read_text().strip() == INSTALLING
 
 
 def works():
@@ -98,40 +114,68 @@ def make_environment():
         )
 
 
-def install(command):
-    """Run ``pip install`` and sum up what it says in one line; all of it goes to install.log."""
+class Failed(Exception):
+    """An installer ended with an error; says which."""
+
+
+def install(packages):
+    """Install with uv, which takes a fraction of pip's time; with pip where uv cannot. What they say: install.log."""
     free = shutil.disk_usage(str(ENV)).free / 1e9
-    print(f"Installing PyTorch, open_clip and JupyterLab: up to 6 GB on disk ({free:.0f} GB free), once.", flush=True)
+    print(f"Installing PyTorch, open_clip and JupyterLab: up to 7 GB on disk ({free:.0f} GB free), once.", flush=True)
+    log, progress = [], Progress()
+    try:
+        follow([*PIP, "install", "uv"], PipSays(), log, progress)
+        follow([*UV, "pip", "install", "--python", str(PYTHON), *of_pip(), *packages], UvSays(), log, progress)
+        progress.end(f"Installed with uv in {progress} (minutes:seconds).")
+        return
+    except Failed as error:
+        reason = str(error).splitlines()[0]
+        progress.end(f"uv could not install it ({reason}), so pip does, which takes some minutes.")
+    if half_unpacked():
+        make_environment()
+    try:
+        follow([*PIP, "install", *packages], PipSays(), log, progress)
+    except Failed as error:
+        progress.end(str(error))
+        sys.exit(
+            f"The installation failed after {progress} (all that uv and pip said: {ENV / 'install.log'}). Check "
+            "network and disk, then run the same command again: finished downloads are kept."
+        )
+    progress.end(f"Installed with pip in {progress} (minutes:seconds).")
+
+
+def of_pip():
+    """Where pip was told to find packages (a company's mirror, a folder), as arguments of uv, which does not ask it."""
+    told = subprocess.run([*PIP, "config", "list"], stdout=subprocess.PIPE, encoding="utf-8").stdout
+    settings = dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+    arguments = []
+    for name, option in PIP_TO_UV.items():
+        sections = [section for section in (":env:", "install", "global") if f"{section}.{name}" in settings]
+        if sections:  # the first wins, as in pip
+            values = ast.literal_eval(settings[f"{sections[0]}.{name}"]).split()
+            arguments += [argument for value in values for argument in (option, value)]
+    if "--index" in arguments:  # of all indexes the newest version, as pip takes it
+        arguments += ["--index-strategy", "unsafe-best-match"]
+    return arguments
+
+
+def follow(command, says, log, progress):
+    """Run an installer and show in one line what it is at. Raises ``Failed`` with its last words."""
     scratch = ENV / "tmp"  # /tmp is often too small for PyTorch
     scratch.mkdir(exist_ok=True)
-    env = dict(os.environ, PYTHONUNBUFFERED="1", PIP_USER="0", PIP_PROGRESS_BAR="off", TMPDIR=str(scratch))
-    command = [*command, "--no-input", "--disable-pip-version-check"]
-    progress, log, found, fetched, total = Progress(), [], 0, 0.0, 0
-    site_packages = [*ENV.glob("lib/python3*/site-packages"), ENV / "Lib" / "site-packages"][0]
-    what = "starting pip"
-    process = subprocess.Popen(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
-    )
+    env = dict(os.environ, PYTHONUNBUFFERED="1", TMPDIR=str(scratch), NO_COLOR="1")
+    env.update(PIP_USER="0", PIP_PROGRESS_BAR="off", PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    first = len(log)
+    try:
+        process = subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+        )
+    except OSError as error:
+        raise Failed(str(error)) from None
     try:
         for line in lines_of(process):
             log.append(line)
-            words = line.split()
-            if line.startswith("Collecting "):
-                found += 1
-                what = f"{found} packages found"
-            elif line.strip().startswith("Downloading "):
-                size = re.search(r"\(([\d.]+) ([kMG])B\)", line)
-                megabytes = float(size.group(1)) * {"k": 1e-3, "M": 1, "G": 1e3}[size.group(2)] if size else 0
-                fetched += megabytes
-                name = words[1].rsplit("/", 1)[-1].split("-")[0]
-                what = f"{found} packages found, downloading {name} ({megabytes:.0f} MB; {fetched:.0f} MB with it)"
-            elif line.startswith("Installing collected packages"):
-                total, before = len(words) - 3, count(site_packages)
-                STAMP.write_text(INSTALLING + "\n")  # stopped from here on, packages may be half there
-            if total:
-                # pip is silent now; a package's .dist-info is unpacked last
-                what = f"unpacking package {min(total, count(site_packages) - before + 1)} of {total}"
-            progress.show(what)
+            progress.show(says.read(line))
     except BaseException:
         process.terminate()
         raise
@@ -140,12 +184,65 @@ def install(command):
         (ENV / "install.log").write_text("".join(log), encoding="utf-8")
         shutil.rmtree(str(scratch), ignore_errors=True)
     if code:
-        progress.end("".join([line for line in log if line.startswith("ERROR")] or log[-12:]).rstrip())
-        sys.exit(
-            f"The installation failed after {progress} (all that pip said: {ENV / 'install.log'}). Check network "
-            "and disk, then run the same command again: finished downloads are kept."
-        )
-    progress.end(f"Installed in {progress} (minutes:seconds).")
+        said = [line.strip() for line in log[first:] if line.strip()]
+        errors = [line for line in said if line.lower().startswith(("error", "×"))]
+        raise Failed("\n".join(errors or said[-12:]) or f"it ended with status {code} and no word")
+    if half_unpacked():  # not any more
+        STAMP.unlink()
+
+
+class PipSays:
+    """What pip prints, line by line, as one line that says how far it is."""
+
+    def __init__(self):
+        self.text, self.found, self.megabytes = "starting pip", 0, 0.0
+        self.total = self.before = 0
+
+    def read(self, line):
+        words = line.split()
+        if line.startswith("Collecting "):
+            self.found += 1
+            self.text = f"{self.found} packages found"
+        elif line.strip().startswith("Downloading "):
+            size = re.search(r"\(([\d.]+) ([kMG])B\)", line)
+            megabytes = float(size.group(1)) * {"k": 1e-3, "M": 1, "G": 1e3}[size.group(2)] if size else 0
+            self.megabytes += megabytes
+            name = words[1].rsplit("/", 1)[-1].split("-")[0]
+            self.text = (
+                f"{self.found} packages found, downloading {name} ({megabytes:.0f} MB; {self.megabytes:.0f} MB with it)"
+            )
+        elif line.startswith("Installing collected packages"):
+            self.total, self.before = len(words) - 3, n_installed()
+            STAMP.write_text(INSTALLING + "\n")
+        if self.total:  # pip is silent now; a package's .dist-info is unpacked last
+            self.text = f"unpacking package {min(self.total, n_installed() - self.before + 1)} of {self.total}"
+        return self.text
+
+
+class UvSays:
+    """The same of uv, which downloads many packages at once and tells the sizes of the large ones."""
+
+    def __init__(self):
+        self.text, self.found, self.sizes, self.done = "starting uv", "", {}, set()
+
+    def read(self, line):
+        words = line.split()
+        if line.startswith("Resolved "):
+            self.found = self.text = f"{words[1]} packages found"
+            STAMP.write_text(INSTALLING + "\n")
+        elif line.startswith("Prepared "):
+            self.text = f"{self.found}, unpacking"
+        elif words[:1] == ["Downloading"]:
+            size = re.search(r"\(([\d.]+)([KMG])iB\)", line)
+            self.sizes[words[1]] = float(size.group(1)) * {"K": 1e-3, "M": 1, "G": 1e3}[size.group(2)] if size else 0
+        elif words[:1] == ["Downloaded"]:
+            self.done.add(words[1])
+        if words[:1] in (["Downloading"], ["Downloaded"]):
+            here = sum(self.sizes.get(name, 0) for name in self.done)
+            missing = [name for name in self.sizes if name not in self.done]
+            megabytes = f"{here:.0f} of {sum(self.sizes.values()):.0f} MB here"
+            self.text = f"{self.found}, {megabytes}, downloading {', '.join(missing)}" if missing else self.found
+        return self.text
 
 
 def lines_of(process):
@@ -168,8 +265,9 @@ def lines_of(process):
         yield line
 
 
-def count(folder):
-    return sum(1 for _ in folder.glob("*.dist-info"))
+def n_installed():
+    site_packages = [*ENV.glob("lib/python3*/site-packages"), ENV / "Lib" / "site-packages"][0]
+    return sum(1 for _ in site_packages.glob("*.dist-info"))
 
 
 def in_environment(*arguments, **variables):
@@ -186,12 +284,13 @@ def in_environment(*arguments, **variables):
 
 
 def test(arguments):
-    """pytest on all cores, one thread each: more threads than cores make the notebooks several times slower."""
+    """pytest on all cores, one thread each: more threads than cores make the notebooks several times slower.
+
+    Where no files are named, pytest takes the notebooks and the tests (testpaths in pyproject.toml).
+    """
     cores = min(8, max(2, os.cpu_count() or 1))
-    chosen = any((ROOT / a.split("::")[0]).exists() for a in arguments if not a.startswith("-"))
-    everything = [] if chosen else ["notebooks", "tests"]
     how = ["--nbmake", "--nbmake-kernel=python3", "--nbmake-timeout=1200", "-n", str(cores), "--dist", "worksteal"]
-    return in_environment("-m", "pytest", *how, *arguments, *everything, OMP_NUM_THREADS="1")
+    return in_environment("-m", "pytest", *how, *arguments, OMP_NUM_THREADS="1")
 
 
 def run_notebooks(notebooks, executed):
@@ -244,16 +343,18 @@ def run_notebook(path, executed):
     return True
 
 
-def open_lab():
+def lab():
+    """The arguments for Python that open JupyterLab at the first lesson."""
     first = min(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))
-    lab = ["-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/notebooks/{first}"]
+    arguments = [
+        "-m",
+        "jupyterlab",
+        f"--ServerApp.root_dir={ROOT}",
+        f"--LabApp.default_url=/lab/tree/notebooks/{first}",
+    ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        lab.append("--allow-root")
-    if not has_screen():
-        print("No screen here, so JupyterLab stays closed. To open it: " + " ".join([str(PYTHON), *lab]))
-        return 0
-    print("Opening JupyterLab; Ctrl-C ends it.", flush=True)
-    return in_environment(*lab)
+        arguments.append("--allow-root")
+    return arguments
 
 
 def has_screen():
@@ -278,8 +379,14 @@ def main(arguments):
         return test(rest)
     if command == "docs":
         return in_environment(str(ROOT / "docs" / "build.py"))
+    if command == "" and has_screen():
+        print("Opening JupyterLab; Ctrl-C ends it.", flush=True)
+        return in_environment(*lab())
     print("Running every notebook, one after the other:", flush=True)
-    return in_environment(str(ROOT / "run.py"), "--inside") or (0 if command == "execute" else open_lab())
+    failed = in_environment(str(ROOT / "run.py"), "--inside")
+    if command == "" and not failed:
+        print("No screen here, so JupyterLab stays closed. To open it: " + " ".join([str(PYTHON), *lab()]))
+    return failed
 
 
 if __name__ == "__main__":

@@ -4,10 +4,13 @@ import ast
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import groupby
 from pathlib import Path
 
 import nbformat
@@ -163,88 +166,257 @@ def test_run_helps(run, capsys):
     assert [c for c in run.COMMANDS if f"run.py {c}" not in told] == []
 
 
+class Installers:
+    """Stand-ins for venv, uv and pip: ``done`` says which were started, and those in ``broken`` raise what it says."""
+
+    def __init__(self, run, monkeypatch):
+        self.run, self.done, self.broken = run, [], {}
+        monkeypatch.setattr(run.venv, "create", self.create)
+        monkeypatch.setattr(run, "follow", self.follow)
+        monkeypatch.setattr(run, "of_pip", list)
+        monkeypatch.setattr(run, "works", lambda: run.PYTHON.exists())
+
+    def create(self, folder, with_pip):
+        self.done.append("venv")
+        self.run.PYTHON.parent.mkdir(parents=True)
+        self.run.PYTHON.touch()
+
+    def follow(self, command, says, log, progress):
+        step = "uv" if command[0] == self.run.UV[0] else "get uv" if command[-1] == "uv" else "pip"
+        self.done.append(step)
+        if step in self.broken:
+            raise self.broken[step]
+
+
 @pytest.fixture
-def counted(run, monkeypatch):
-    """``set_up`` with stand-ins for venv and pip; the list that it fills says what was done."""
-    done = []
-
-    def make(folder, with_pip):
-        done.append("venv")
-        run.PYTHON.parent.mkdir(parents=True)
-        run.PYTHON.touch()
-
-    def install(command):
-        done.append("pip")
-        if "no network" in done[:1]:
-            raise SystemExit("no network")
-
-    monkeypatch.setattr(run.venv, "create", make)
-    monkeypatch.setattr(run, "install", install)
-    monkeypatch.setattr(run, "works", lambda: run.PYTHON.exists())
-    return done
+def installers(run, monkeypatch):
+    return Installers(run, monkeypatch)
 
 
-def test_set_up_once(run, counted):
+def test_set_up_once(run, installers, capsys):
     run.set_up()
     run.set_up()
-    assert counted == ["venv", "pip"]
+    assert installers.done == ["venv", "get uv", "uv"]
+    assert re.search(r"Installed with uv in \d+:\d\d", capsys.readouterr().out)
     run.STAMP.write_text("of another pyproject.toml")
     run.set_up()
-    assert counted == ["venv", "pip", "pip"]
+    assert installers.done == ["venv", "get uv", "uv", "get uv", "uv"]
 
 
-def test_set_up_goes_on_where_it_failed(run, counted):
-    counted.append("no network")
-    with pytest.raises(SystemExit):
-        run.set_up()
-    assert not run.STAMP.exists()
-    counted.clear()
+@pytest.mark.parametrize("broken, done", [("get uv", ["get uv", "pip"]), ("uv", ["get uv", "uv", "pip"])])
+def test_pip_installs_where_uv_cannot(run, installers, capsys, broken, done):
+    installers.broken[broken] = run.Failed("error: no such index\n  more of it")
     run.set_up()
-    assert counted == ["pip"] and run.STAMP.exists()
+    assert installers.done == ["venv", *done]
+    printed = capsys.readouterr().out
+    assert "uv could not install it (error: no such index), so pip does" in printed
+    assert re.search(r"Installed with pip in \d+:\d\d", printed)
+    run.set_up()
+    assert installers.done == ["venv", *done], "it is done"
+
+
+def test_pip_starts_afresh_where_uv_stopped_half_way(run, installers, monkeypatch):
+    def follow(command, says, log, progress):
+        installers.done.append("pip" if "uv" not in [*command, Path(command[0]).stem] else "uv")
+        if command[0] == run.UV[0]:
+            says.read("Resolved 206 packages in 1.2s")
+            raise run.Failed("error: disk full")
+
+    monkeypatch.setattr(run, "follow", follow)
+    run.set_up()
+    assert installers.done == ["venv", "uv", "uv", "venv", "pip"]
+
+
+def test_set_up_goes_on_where_it_failed(run, installers):
+    installers.broken = dict.fromkeys(["get uv", "pip"], run.Failed("no network"))
+    with pytest.raises(SystemExit, match="same command again"):
+        run.set_up()
+    assert installers.done == ["venv", "get uv", "pip"] and not run.STAMP.exists()
+    installers.broken.clear()
+    run.set_up()
+    assert installers.done[3:] == ["get uv", "uv"] and run.STAMP.exists()
+
+
+@pytest.mark.parametrize("step", ["get uv", "uv"])
+def test_who_interrupts_uv_does_not_get_pip(run, installers, step):
+    installers.broken[step] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        run.set_up()
+    assert installers.done[-1] == step and not run.STAMP.exists()
 
 
 @pytest.mark.parametrize("half", ["no python", "half unpacked"])
-def test_set_up_makes_a_half_made_environment_again(run, counted, half):
+def test_set_up_makes_a_half_made_environment_again(run, installers, half):
     run.set_up()
     if half == "no python":
         run.PYTHON.unlink()
     else:
         run.STAMP.write_text(run.INSTALLING)
     run.set_up()
-    assert counted == ["venv", "pip"] * 2
+    assert installers.done == ["venv", "get uv", "uv"] * 2
 
 
-def test_set_up_deletes_nothing_of_yours(run, counted):
+def test_set_up_deletes_nothing_of_yours(run, installers):
     run.ENV.mkdir()
     (run.ENV / "thesis.tex").touch()
     with pytest.raises(SystemExit, match="KDPL_VENV"):
         run.set_up()
-    assert (run.ENV / "thesis.tex").exists() and counted == []
+    assert (run.ENV / "thesis.tex").exists() and installers.done == []
 
 
-PIP = """\
-print("Collecting torch>=2.4")
-print("  Downloading torch-2.9.0-cp311-none-linux_x86_64.whl (900.1 MB)")
-print("Installing collected packages: torch")
-raise SystemExit({code})
+PIP_PRINTS = """\
+Collecting torch>=2.4
+  Downloading torch-2.9.0-cp311-none-linux_x86_64.whl (900.1 MB)
+Installing collected packages: torch
 """
+PIP_SHOWS = [
+    "1 packages found",
+    "1 packages found, downloading torch (900 MB; 900 MB with it)",
+    "unpacking package 1 of 1",
+]
+UV_PRINTS = """\
+Using Python 3.11.7 environment at: env
+Resolved 12 packages in 464ms
+Downloading torch (1.5GiB)
+Downloading numpy (16.1MiB)
+ Downloaded numpy
+ Downloaded torch
+Prepared 12 packages in 3.54s
+Installed 12 packages in 187ms
+ + numpy==2.4.6
+"""
+UV_SHOWS = [
+    "starting uv",
+    "12 packages found",
+    "12 packages found, 0 of 1500 MB here, downloading torch",
+    "12 packages found, 0 of 1516 MB here, downloading torch, numpy",
+    "12 packages found, 16 of 1516 MB here, downloading torch",
+    "12 packages found",
+    "12 packages found, unpacking",
+]
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_install_sums_up_what_pip_says(run, monkeypatch, code):
+@pytest.mark.parametrize(
+    "says, prints, shows", [("PipSays", PIP_PRINTS, PIP_SHOWS), ("UvSays", UV_PRINTS, UV_SHOWS)], ids=["pip", "uv"]
+)
+def test_one_line_sums_up_what_an_installer_says(run, monkeypatch, says, prints, shows, code):
     run.ENV.mkdir()
+    run.OURS.touch()
     shown = []
     monkeypatch.setattr(run.Progress, "show", lambda self, text: shown.append(text))
-    command = [sys.executable, "-c", PIP.format(code=code)]
+    script = f"print({prints!r}); print('ERROR: no space' if {code} else ''); raise SystemExit({code})"
+    command = [sys.executable, "-c", script]
+    log = []
     if code:
-        with pytest.raises(SystemExit, match="same command again"):
-            run.install(command)
+        with pytest.raises(run.Failed, match="^ERROR: no space$"):
+            run.follow(command, getattr(run, says)(), log, run.Progress())
     else:
-        run.install(command)
-    assert "1 packages found, downloading torch (900 MB; 900 MB with it)" in shown
-    assert shown[-1] == "unpacking package 1 of 1"
-    assert run.STAMP.read_text().strip() == run.INSTALLING  # only set_up says that it is done
-    assert "Collecting torch" in (run.ENV / "install.log").read_text()
+        run.follow(command, getattr(run, says)(), log, run.Progress())
+    assert [text for text, _ in groupby(shown)] == shows
+    assert run.half_unpacked() == bool(code)
+    assert code or not run.STAMP.exists(), "only set_up says that all of it is done"
+    assert prints in (run.ENV / "install.log").read_text()
+
+
+def test_an_installer_that_is_interrupted_ends(run):
+    class Interrupted:
+        def read(self, line):
+            raise KeyboardInterrupt
+
+    run.ENV.mkdir()
+    log = []
+    endless = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run.follow([sys.executable, "-c", endless], Interrupted(), log, run.Progress())
+    assert time.monotonic() - start < 60
+    assert (run.ENV / "install.log").read_text() == "".join(log)
+
+
+def test_an_installer_that_cannot_start_has_failed(run):
+    run.ENV.mkdir()
+    with pytest.raises(run.Failed, match="no-such-program"):
+        run.follow(["no-such-program"], run.UvSays(), [], run.Progress())
+
+
+def test_uv_is_told_what_pip_was_told(run, tmp_path, monkeypatch):
+    """Who has to fetch packages from a mirror has told pip so, and uv reads none of pip's settings."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    config = tmp_path / "pip.conf"
+    config.write_text(
+        "[global]\nindex-url = https://mirror.example/simple\nfind-links = /a /b\n"
+        "constraint = /c.txt\nextra-index-url = https://slow.example\ntrusted-host = mirror.example\n"
+        "[install]\nextra-index-url = https://extra.example\n"
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
+    monkeypatch.setenv("PIP_CONSTRAINT", "/d.txt")
+    monkeypatch.setattr(run, "PIP", [sys.executable, "-m", "pip"])
+    assert " ".join(run.of_pip()) == (
+        "--default-index https://mirror.example/simple --index https://extra.example --find-links /a --find-links /b "
+        "--constraint /d.txt --allow-insecure-host mirror.example --index-strategy unsafe-best-match"
+    )
+
+
+class Started:
+    """What ``main`` starts in the environment, none of which runs; ``status`` is what it is told of each."""
+
+    def __init__(self, run, monkeypatch):
+        self.commands, self.status = [], 0
+        monkeypatch.setattr(run, "set_up", lambda: self.commands.append(["set up"]))
+        monkeypatch.setattr(run, "in_environment", self.in_environment)
+
+    def in_environment(self, *arguments, **variables):
+        self.commands.append(list(arguments))
+        return self.status
+
+
+@pytest.fixture
+def started(run, monkeypatch):
+    return Started(run, monkeypatch)
+
+
+def test_with_a_screen_jupyterlab_opens_at_once(run, started, monkeypatch):
+    monkeypatch.setattr(run, "has_screen", lambda: True)
+    assert run.main([]) == 0
+    set_up, lab = started.commands
+    assert set_up == ["set up"] and lab[:2] == ["-m", "jupyterlab"]
+    (url,) = (argument for argument in lab if argument.startswith("--LabApp.default_url="))
+    assert (ROOT / url.split("/lab/tree/")[1]).is_file()
+
+
+@pytest.mark.parametrize("status", [0, 1])
+@pytest.mark.parametrize("arguments, screen", [([], False), (["execute"], False), (["execute"], True)])
+def test_without_a_screen_or_when_told_the_lessons_run(run, started, monkeypatch, capsys, arguments, screen, status):
+    monkeypatch.setattr(run, "has_screen", lambda: screen)
+    started.status = status
+    assert run.main(arguments) == status
+    assert started.commands == [["set up"], [str(ROOT / "run.py"), "--inside"]]
+    says_how_to_open = "To open it: " in capsys.readouterr().out
+    assert says_how_to_open == (arguments == [] and status == 0)
+
+
+def test_an_expression_chooses_among_notebooks_and_tests(run, tmp_path, monkeypatch):
+    """No word that follows an option is taken for a path because a folder has its name."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for folder in ("data", "notebooks", "tests"):
+        (tmp_path / folder).mkdir()
+    for name in ("cats", "data"):
+        lesson = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
+        nbformat.write(lesson, tmp_path / f"notebooks/1_{name}.ipynb")
+        (tmp_path / f"tests/test_{name}.py").write_text("def test_it(): pass\n")
+    collected = []
+
+    def in_environment(*command, **variables):
+        command = [sys.executable, *command, "-n0", "--collect-only", "-q"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        collected.extend(re.findall(r"(\w+\.(?:py|ipynb))::", done.stdout))
+        return done.returncode
+
+    monkeypatch.setattr(run, "in_environment", in_environment)
+    assert run.test(["-k", "data"]) == 0
+    assert sorted(collected) == ["1_data.ipynb", "test_data.py"]
 
 
 def test_notebooks_stop_at_the_first_failure(run, tmp_path, capsys):
