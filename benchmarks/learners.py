@@ -22,7 +22,8 @@ from kdpl_utils.experiments.lab import Lab
 from kdpl_utils.experiments.plan import plan
 from kdpl_utils.experiments.run import run
 from kdpl_utils.experiments.tables import table_rows
-from kdpl_utils.experiments.training import MODES, Training
+from kdpl_utils.experiments.training import PAPER_MODES as MODES
+from kdpl_utils.experiments.training import Training
 from kdpl_utils.learners import PROMPT_LEARNERS as LEARNERS
 from kdpl_utils.protocol import all_logits
 from kdpl_utils.shots import few_shot

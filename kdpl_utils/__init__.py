@@ -6,7 +6,7 @@ The files beside this one are the whole method. Read them in this order:
 2. ``loading``: ``load_vlm`` reads the weights, and says in a sentence why it cannot.
 3. ``prompts``: learned vectors take the place of "a photo of a", and the gradient reaches them alone (CoOp).
 4. ``distill``: the losses between teacher and student, and the choice of names for a batch. These lines make KDPL.
-5. ``supervision``: labels, a teacher, or a teacher over a dictionary become the loss of a training step.
+5. ``supervision``: labels, a teacher, a dictionary, or a control of these become the loss of a training step.
 6. ``train``: one loop, ``fit``, serves every loss and every learner.
 7. ``evaluate``: accuracy, calibration, agreement, and intervals for differences.
 8. ``shots``: a seed draws the few pictures that are learned from.
@@ -61,7 +61,14 @@ from .protocol import (
     test_pixels,
 )
 from .shots import coop_few_shot, few_shot, random_subset
-from .supervision import from_both, from_dictionary, from_labels, from_teacher
+from .supervision import (
+    from_both,
+    from_dictionary,
+    from_hard_teacher,
+    from_labels,
+    from_pseudo_labels,
+    from_teacher,
+)
 from .support.version import __version__
 from .train import History, Recipe, fit
 from .vlm import VLM, Pixels, encode_images, encode_names, logits

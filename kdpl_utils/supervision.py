@@ -1,9 +1,10 @@
-"""What supervises a step of training: labels, a teacher, a teacher over a dictionary, or labels and a teacher."""
+"""What supervises a step of training: labels, a teacher, a dictionary, labels and a teacher; and two controls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -56,3 +57,46 @@ def from_both(labels: Tensor, known: Tensor, teacher_logits: Tensor, classnames:
         return names, loss
 
     return supervise
+
+
+# --- controls: no labels, and no soft targets of a teacher -----------------------------------------------------------
+
+
+def from_hard_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
+    """The teacher's most probable name, of logits (N, C), as if it were the label: a teacher without soft targets."""
+    return from_labels(teacher_logits.argmax(-1), classnames)
+
+
+def from_pseudo_labels(student_logits: Tensor, classnames: Sequence[str], k: int = 16) -> Supervision:
+    """The student's own labels: of each name, the k pictures it is most confident of (UPL, arXiv 2204.03649, 3.2).
+
+    The loss is a mean over the pictures of the batch that have one; the others teach nothing.
+
+    Args:
+        student_logits: (N, C) of the student before training.
+    """
+    names, labels = check_names(classnames), pseudo_labels(student_logits, k)
+
+    def supervise(batch: Tensor) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
+        wanted = labels[batch]
+        n_labelled = max(1, int((wanted >= 0).sum()))  # a mean of no picture would be NaN
+        return names, lambda z: F.cross_entropy(z, wanted, ignore_index=-1, reduction="sum") / n_labelled
+
+    return supervise
+
+
+def pseudo_labels(logits: Tensor, k: int) -> Tensor:
+    """(N,) the most probable name of the k most confident pictures of each name, -1 for the others; (N, C) → (N,).
+
+    >>> pseudo_labels(torch.tensor([[3.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), k=2).tolist()
+    [0, -1, 0, 1]
+    """
+    if k < 1:
+        raise ValueError(f"k = {k}: choose at least one picture of each name.")
+    confidence, guess = logits.softmax(-1).max(-1)
+    labels = torch.full_like(guess, -1)
+    for name in guess.unique().tolist():
+        rows = (guess == name).nonzero().flatten()
+        best = confidence[rows].topk(min(k, len(rows))).indices
+        labels[rows[best]] = name
+    return labels

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 import kdpl_utils as kd
+from kdpl_utils.supervision import pseudo_labels
 
 NAMES = ["sushi", "hot dog", "ramen"]
 BATCH = torch.tensor([4, 1])
@@ -59,3 +60,35 @@ def test_both_adds_the_labels_that_are_known(teacher_logits, student_logits):
     torch.testing.assert_close(loss(student_logits), expected)
     _, without = kd.from_both(LABELS, torch.zeros(6, dtype=torch.bool), teacher_logits, NAMES)(BATCH)
     torch.testing.assert_close(without(student_logits), distilled(student_logits))
+
+
+def test_the_hard_teacher_is_its_first_answer(teacher_logits, student_logits):
+    """Not the student's, and not a distribution: the two answer differently here."""
+    first = torch.tensor([max(range(3), key=lambda c: teacher_logits[row, c].item()) for row in (4, 1)])
+    assert first.tolist() != student_logits.argmax(-1).tolist()
+    names, loss = kd.from_hard_teacher(teacher_logits, NAMES)(BATCH)
+    assert names == NAMES
+    torch.testing.assert_close(loss(student_logits), F.cross_entropy(student_logits, first))
+
+
+def test_pseudo_labels_are_the_most_confident_of_each_name():
+    """By probability, not by logit: the fourth row has the highest logit and is the least sure."""
+    z = torch.tensor([[2.0, 0, 0], [3.0, 0, 0], [1.0, 0, 0], [9.0, 8.9, 8.9], [0, 2.0, 0], [0, 0, 0.1]])
+    assert pseudo_labels(z, 2).tolist() == [0, 0, -1, -1, 1, 2]
+    assert pseudo_labels(z, 1).tolist() == [-1, 0, -1, -1, 1, 2]
+    with pytest.raises(ValueError, match="at least one picture"):
+        pseudo_labels(z, 0)
+
+
+def test_pictures_without_a_pseudo_label_teach_nothing(student_logits):
+    """The loss is of the student's answers before training, whatever it answers now."""
+    before = torch.tensor([[0, 5.0, 0], [0, 4.0, 0], [0, 3.0, 0], [1.0, 0, 0], [0, 2.0, 0], [0, 0, 1.0]])
+    z = student_logits.clone().requires_grad_()
+    names, loss = kd.from_pseudo_labels(before, NAMES, k=2)(BATCH)  # row 4 is only the fourth best of its name
+    assert names == NAMES
+    torch.testing.assert_close(loss(z), F.cross_entropy(student_logits[1:], torch.tensor([1])))
+    loss(z).backward()
+    assert z.grad[0].abs().max() == 0 and z.grad[1].abs().max() > 0
+    _, nothing = kd.from_pseudo_labels(before, NAMES, k=2)(torch.tensor([2, 4]))
+    value = nothing(z)
+    assert value.item() == 0 and value.requires_grad

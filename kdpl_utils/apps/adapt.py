@@ -66,8 +66,8 @@ def adapt_folder(
         out: gets ``learned.safetensors``, ``classifier.safetensors``, ``classifier.onnx`` and ``README.md``.
         classnames: what may be in the pictures; without them and without subfolders the names come from
             ``dictionary``, and there is no classifier to export.
-        mode: ``"kdpl"``, ``"kdpl-ca"``, or ``"labels"`` where there are some; by default the first, or the second
-            where there are no names.
+        mode: ``"kdpl"``, ``"kdpl-ca"``, ``"labels"`` where there are some, or a control, see ``MODES``; by default the
+            first, or the second where there are no names.
         student, teacher: (name, pretrained); by default ViT-B/32 and ViT-L/14 of OpenAI's.
         views: crops of each picture, drawn once; 0 takes the pictures as they are.
         labels: share of the labels, 0 to 1, that ``"kdpl"`` learns from as well, where there are some.
@@ -120,8 +120,11 @@ def _chosen_mode(world: World, folder: str | Path, mode: str | None, labels: flo
     if not 0 <= labels <= 1 or (labels and mode not in (None, "kdpl")):
         raise ValueError(f"labels = {labels}: give the share of labels, 0 to 1, that the mode kdpl may learn from.")
     mode = mode or ("kdpl" if world.classnames else "kdpl-ca")
-    if mode == "kdpl" and not world.classnames:
-        raise ValueError("KDPL needs class names: give some, or choose the mode kdpl-ca, which takes a dictionary's.")
+    if mode != "kdpl-ca" and not world.classnames:
+        method = "KDPL" if mode == "kdpl" else f"The mode {mode}"
+        raise ValueError(
+            f"{method} needs class names: give some, or choose the mode kdpl-ca, which takes a dictionary's."
+        )
     has_labels = bool((world.train.labels >= 0).all())
     if (mode == "labels" or labels) and not has_labels:
         raise ValueError(f"The pictures of {folder} have no labels: use a subfolder for each class, or the mode kdpl.")

@@ -9,6 +9,8 @@ from ..learners import Learner
 from ..support.markdown import as_code
 from ..worlds.world import World
 
+OWN_ERRORS = {"labels": "", "pseudo-labels": " Where the student is sure and errs, it learns to err."}
+
 
 def model_card(
     folder: str | Path,
@@ -60,7 +62,7 @@ def model_card(
         "## Limits",
         "",
         "* One run with one seed."
-        + ("" if job.mode == "labels" else " Where the teacher errs, the student learns to err."),
+        + OWN_ERRORS.get(job.mode, " Where the teacher errs, the student learns to err."),
         "* Prompts belong to the student named above, with these weights and no others.",
         "* Names outside the list can be tried, but nothing here measured them."
         if learned.open_vocabulary

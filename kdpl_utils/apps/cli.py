@@ -147,7 +147,7 @@ def _add_precision(command) -> None:
 
 def _add_reproduce(commands) -> None:
     from ..experiments.plan import TABLES
-    from ..experiments.training import MODES
+    from ..experiments.training import MODES, PAPER_MODES
     from ..learners import LEARNERS, PROMPT_LEARNERS
 
     command = commands.add_parser(
@@ -168,7 +168,10 @@ def _add_reproduce(commands) -> None:
     command.add_argument(
         "--learner", nargs="+", default=list(PROMPT_LEARNERS), choices=LEARNERS, help="default: the paper's five"
     )
-    command.add_argument("--mode", nargs="+", default=list(MODES), choices=MODES)
+    command.add_argument(
+        "--mode", nargs="+", default=list(PAPER_MODES), choices=MODES, help="default: the paper's three; the others "
+        "are controls without labels",
+    )  # fmt: skip
     command.add_argument("--seeds", type=int, default=3, help="how many, from 1 on (default: 3)")
     command.add_argument("--shots", type=int, nargs="+", default=None, help="pictures a class (default: 16)")
     command.add_argument("--labelled", type=float, help="share of labels, 0 to 1, that kdpl learns from as well")

@@ -16,6 +16,7 @@ from statistics import mean
 import torch
 from torch import Tensor
 
+from .. import supervision
 from ..distill import mix_teachers
 from ..evaluate import accuracy, expected_calibration_error
 from ..learners import LEARNERS, Learner, LinearProbe
@@ -23,14 +24,13 @@ from ..learners.saving import load_learner, save_learner
 from ..loading import load_vlm, weights_identity
 from ..protocol import all_logits, classifier_scores, evaluation_inputs, train_learner
 from ..shots import coop_few_shot, few_shot, random_subset
-from ..supervision import Supervision, from_both, from_dictionary, from_labels, from_teacher
 from ..support.disk import checksum, digest, read_json, remove_abandoned, say_damaged, write_json
 from ..vlm import TEMPLATE, VLM, Pixels, drop_text_tower, encode_images, encode_names, logits
 from ..worlds.load import load_world
 from ..worlds.world import Split, World
 from .cache import FeatureCache, lazy_rows
 from .plan import is_complete
-from .training import K_MAX, K_UNKNOWN, Evaluation, Training
+from .training import CONFIDENT, K_MAX, K_UNKNOWN, Evaluation, Training
 
 KEPT_BYTES = 2**28  # of all preprocessed pictures kept in memory, for learners that look at them again and again
 
@@ -75,10 +75,10 @@ class Lab:
         drawn = _drawn(world, classes, job)
         views = drawn.crops(job.views, job.seed)
         learner = self._new_learner(job, vlm, [world.classnames[c] for c in classes])
-        supervision = self._supervision(job, vlm, world, classes, views, len(drawn))
+        supervise = self._supervision(job, vlm, world, classes, views, drawn)
         next_view = NextView(len(drawn), max(1, job.views))
         history = train_learner(
-            learner, self.inputs(learner, views), supervision, len(drawn), job.recipe, next_view, self.progress
+            learner, self.inputs(learner, views), supervise, len(drawn), job.recipe, next_view, self.progress
         )
         learned = save_learner(learner, folder / "learned.safetensors", job.recipe)
         record = {
@@ -98,13 +98,18 @@ class Lab:
         return kind(vlm, **job.settings, seed=job.seed)
 
     def _supervision(
-        self, job: Training, vlm: VLM, world: World, classes: range, views: Split, n_drawn: int
-    ) -> Supervision:
-        """What supervises; ``views`` are V·n pictures, all first views of the ``n_drawn`` before all second ones."""
+        self, job: Training, vlm: VLM, world: World, classes: range, views: Split, drawn: Split
+    ) -> supervision.Supervision:
+        """What supervises; ``views`` are V·n pictures, all first views of the n ``drawn`` before all second ones."""
         names = [world.classnames[c] for c in classes]
         view_labels = views.labels.to(vlm.device)
         if job.mode == "labels":
-            return from_labels(view_labels, names)
+            return supervision.from_labels(view_labels, names)
+        if job.mode == "pseudo-labels":
+            text, n_views = encode_names(vlm, names, world.templates), max(1, job.views)
+            own = logits(self.cache.features(vlm, drawn), text, vlm.scale)
+            # The views of a picture have its logits, so they are chosen together.
+            return supervision.from_pseudo_labels(own.repeat(n_views, 1), names, CONFIDENT * n_views)
         agnostic = job.mode == "kdpl-ca"
         candidate_names = list(world.dictionary) if agnostic else names
         templates = (TEMPLATE,) if agnostic else world.templates  # as published
@@ -115,11 +120,13 @@ class Lab:
         target = mix_teachers(logits_per_teacher) if several else logits_per_teacher[0]
         if agnostic:
             k = min(job.k or min(len(names) or K_UNKNOWN, K_MAX), len(candidate_names))
-            return from_dictionary(target, candidate_names, k)
+            return supervision.from_dictionary(target, candidate_names, k)
         if job.labelled:
-            known = _known(n_drawn, job).repeat(max(1, job.views))
-            return from_both(view_labels, known, target, names)
-        return from_teacher(target, names)
+            known = _known(len(drawn), job).repeat(max(1, job.views))
+            return supervision.from_both(view_labels, known, target, names)
+        if job.mode == "hard-teacher":
+            return supervision.from_hard_teacher(target, names)
+        return supervision.from_teacher(target, names)
 
     def teacher_logits(
         self,

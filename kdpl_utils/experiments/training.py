@@ -13,7 +13,10 @@ from ..support.disk import digest
 from ..train import Recipe
 from ..worlds.world import World
 
-MODES = ("labels", "kdpl", "kdpl-ca")
+PAPER_MODES = ("labels", "kdpl", "kdpl-ca")
+# Besides, what tells soft targets from any targets: the student's own confident guesses, the teacher's first answer.
+MODES = (*PAPER_MODES, "pseudo-labels", "hard-teacher")
+CONFIDENT = 16  # pictures of each name that the student labels itself, as UPL published
 K_MAX = 1000  # names kept for a batch, as published; fewer where there are fewer classes
 K_UNKNOWN = 100  # … and where nobody knows how many there are
 

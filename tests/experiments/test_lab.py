@@ -30,7 +30,7 @@ def target_of(lab, job):
     """The names and the loss of the run's first four pictures, for a student that answers zero."""
     world = lab.world(job.world)
     train = kd.of_classes(world.train, world.base)
-    supervision = lab._supervision(job, lab.student(job), world, world.base, train, len(train))
+    supervision = lab._supervision(job, lab.student(job), world, world.base, train, train)
     names, loss = supervision(torch.arange(4))
     return names, loss(torch.zeros(4, len(names))).item()
 
@@ -91,6 +91,26 @@ def test_some_labels_are_learned_from_as_well(lab):
     assert seen == pytest.approx(0) or seen == pytest.approx(every - none, abs=1e-5)  # a mean over the known ones
     known, others = (lab_module._known(40, replace(job, labelled=0.25, seed=seed)) for seed in (1, 2))
     assert known.sum() == others.sum() == 10 and not torch.equal(known, others)
+
+
+def test_controls_have_targets_of_their_own(lab, monkeypatch):
+    """The teacher's first answers, and the student's own, each from the logits of the right model."""
+    pairs = plan("base-to-novel", WORLD, ["coop"], ["hard-teacher", "pseudo-labels"], [1], **SMALL)
+    (hard, _), (own, _) = pairs[1:]
+    given = {}
+    for name in ("from_hard_teacher", "from_pseudo_labels"):
+        plain = getattr(kd.supervision, name)
+        seen = lambda z, names, *k, name=name, plain=plain: given.update({name: (z, *k)}) or plain(z, names, *k)  # noqa: E731
+        monkeypatch.setattr(kd.supervision, name, seen)
+    names, _ = target_of(lab, hard)
+    target_of(lab, own)
+    world, student = lab.world(WORLD), lab.student(own)
+    train = kd.of_classes(world.train, world.base)
+    expected = kd.logits(kd.encode_images(student, train.images), kd.encode_names(student, names), student.scale)
+    torch.testing.assert_close(given["from_pseudo_labels"][0], expected, atol=1e-3, rtol=1e-3)
+    assert given["from_pseudo_labels"][1] == 16
+    teacher = lab.teacher_logits(hard, student, hard.teachers[0], names, world.templates, train)
+    assert torch.equal(given["from_hard_teacher"][0], teacher)
 
 
 def test_half_precision_is_another_run_with_float32_prompts(lab):

@@ -18,7 +18,7 @@ from kdpl_utils.experiments.plan import TARGETS, is_complete, plan
 from kdpl_utils.experiments.run import run
 from kdpl_utils.experiments.slurm import RunsFailed
 from kdpl_utils.experiments.tables import table_rows
-from kdpl_utils.experiments.training import MODES
+from kdpl_utils.experiments.training import PAPER_MODES
 from kdpl_utils.learners import LEARNERS
 from kdpl_utils.train import Recipe
 
@@ -57,8 +57,8 @@ def test_targets_by_default():
 
 
 def test_settings_go_to_the_mode_that_reads_them():
-    jobs = [job for job, _ in plan("few-shot", WORLD, ["coop"], list(MODES), [1], labelled=0.25)]
-    picks = [job for job, _ in plan("few-shot", WORLD, ["coop"], list(MODES), [1], k=5)]
+    jobs = [job for job, _ in plan("few-shot", WORLD, ["coop"], list(PAPER_MODES), [1], labelled=0.25)]
+    picks = [job for job, _ in plan("few-shot", WORLD, ["coop"], list(PAPER_MODES), [1], k=5)]
     assert [(job.mode, job.k) for job in picks[1:]] == [("labels", 0), ("kdpl", 0), ("kdpl-ca", 5)]
     assert [(job.mode, job.labelled) for job in jobs[1:]] == [("labels", 0.0), ("kdpl", 0.25), ("kdpl-ca", 0.0)]
 
@@ -146,7 +146,7 @@ def test_killed_three_times_the_table_is_the_same(tmp_path, capsys):
         process.wait()
     assert main(command(tmp_path / "killed")) == 0
     options = {"epochs": 2, "lr": 0.05, "shots": [2]}
-    pairs = plan("base-to-novel", WORLD, ["coop"], list(MODES), [1, 2], **options)
+    pairs = plan("base-to-novel", WORLD, ["coop"], list(PAPER_MODES), [1, 2], **options)
     tables = [without_seconds(table_rows(pairs, tmp_path / name)) for name in ("calm", "killed")]
     assert tables[0] == tables[1] and len(tables[0]) == 4
     assert [row["seeds"] for row in tables[0]] == ["1", "2", "2", "2"]
