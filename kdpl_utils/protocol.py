@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from .evaluate import accuracy, expected_calibration_error, harmonic_mean, paire
 from .prompts import PromptLearner
 from .shots import few_shot
 from .supervision import Supervision
+from .support.checkpoint import Checkpoint
 from .support.prefetch import ahead
 from .support.shipped import data_root
 from .train import History, Recipe, fit
@@ -155,6 +157,7 @@ def learn(
     recipe: Recipe,
     shots: int = 16,
     on_epoch: Callable[[PromptLearner], dict[str, float]] | None = None,
+    checkpoint: str | Path | Checkpoint | None = None,
 ) -> tuple[PromptLearner, History]:
     """One run of the comparison: a fresh "a photo of a", ``shots`` pictures a class drawn by ``seed``, one loss.
 
@@ -162,6 +165,7 @@ def learn(
         loss: ``loss(prompt, batch)`` with ``batch`` (B,) indices of training pictures.
         labels: (N,) of the training pictures, used here to draw the same number from each class, as the paper does.
         on_epoch: what to measure after each epoch, kept in ``history.metrics``.
+        checkpoint: a file from which a killed run goes on, see ``fit``.
     """
     prompt = PromptLearner(student)
     shot_rows = few_shot(labels, shots, seed)
@@ -174,6 +178,7 @@ def learn(
         watch,
         progress=False,
         fetch=lambda batch: shot_rows[batch],
+        checkpoint=checkpoint,
     )
     return prompt, history
 
@@ -186,6 +191,7 @@ def adapt(
     seed: int,
     recipe: Recipe | None = None,
     shots: int = 16,
+    checkpoint: str | Path | Checkpoint | None = None,
 ) -> History:
     """One run of any learner under any supervision: ``shots`` pictures a class drawn by ``seed``.
 
@@ -193,10 +199,12 @@ def adapt(
         images: training pictures, as ``Pixels`` or, for CoOp and CoCoOp, as unit features (N, D).
         labels: (N,) used here to draw the same number from each class, as the paper does.
         recipe: by default the learner's own, the published one.
+        checkpoint: a file from which a killed run goes on, see ``fit``.
     """
     shot_rows = few_shot(labels, shots, seed)
     recipe = replace(recipe or learner.recipe, seed=seed)
-    return train_learner(learner, images, supervision, len(shot_rows), recipe, lambda batch: shot_rows[batch])
+    rows_of = lambda batch: shot_rows[batch]  # noqa: E731
+    return train_learner(learner, images, supervision, len(shot_rows), recipe, rows_of, checkpoint=checkpoint)
 
 
 def train_learner(
@@ -207,6 +215,7 @@ def train_learner(
     recipe: Recipe,
     rows_of: Callable[[Tensor], Tensor] = lambda batch: batch,
     progress: bool = False,
+    checkpoint: str | Path | Checkpoint | None = None,
 ) -> History:
     """Train any learner under any supervision: every run of the suite ends here.
 
@@ -215,17 +224,17 @@ def train_learner(
         n_images: how many training pictures make an epoch.
         rows_of: batch indices (B,) of these pictures → rows (B,) of ``images`` and of the supervision; by default
             the same. A picture may have several rows, one for each of its crops.
+        checkpoint: a file from which a killed training goes on, see ``fit``.
     """
 
-    def fetch(batch: Tensor) -> tuple[Tensor, Tensor]:
-        rows = rows_of(batch)
+    def fetch(rows: Tensor) -> tuple[Tensor, Tensor]:
         return rows, images[rows]
 
     def loss(fetched: tuple[Tensor, Tensor]) -> Tensor:
         rows, pictures = fetched
         return learner.loss(pictures, *supervision(rows))
 
-    return fit(learner, loss, n_images, recipe, progress=progress, fetch=fetch)
+    return fit(learner, loss, n_images, recipe, progress=progress, fetch=fetch, rows_of=rows_of, checkpoint=checkpoint)
 
 
 def claim(what: str, before: Sequence[float] | float, after: Sequence[float]) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
 from torch import LongTensor, Tensor, nn
 from tqdm import tqdm
 
+from .support.checkpoint import Checkpoint, digest_of_tensors
+from .support.disk import digest
 from .support.prefetch import ahead
 
 
@@ -91,6 +95,54 @@ def _step(optimizer: torch.optim.SGD, params: list[Tensor], value: Tensor, step:
     )
 
 
+class _State:
+    """All that a training changes: what it learns, momentum, averages, history, and what the learner remembers.
+
+    ``learner.memory()``, where there is one, gives dictionaries of tensors by name that the learner fills on its way:
+    which names were encoded side by side decides their last bit.
+    """
+
+    def __init__(self, learner: nn.Module, recipe: Recipe):
+        self.params = [p for p in learner.parameters() if p.requires_grad]
+        if not self.params:
+            raise ValueError("Nothing to learn: no parameter of the learner requires a gradient.")
+        # Not of modules in eval mode, whose buffers stay as they are.
+        modules = [module for module in learner.modules() if module.training]
+        self.buffers = [b for module in modules for b in module.buffers(recurse=False)]
+        self.optimizer = torch.optim.SGD(self.params, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+        self.averages = [torch.zeros_like(p) for p in self.params] if recipe.average else []
+        self.memory = learner.memory() if hasattr(learner, "memory") else {}
+        self.history = History()
+
+    def keep(self, checkpoint: Checkpoint, owner: str) -> None:
+        momenta = [self.optimizer.state[p].get("momentum_buffer") for p in self.params]
+        lists = {"param": self.params, "buffer": self.buffers, "average": self.averages, "momentum": momenta}
+        tensors = {f"{kind} {i}": t for kind, one in lists.items() for i, t in enumerate(one) if t is not None}
+        for key, features in self.memory.items():
+            if features:
+                tensors[f"memory {key}"] = torch.stack(list(features.values()))
+        names = {key: list(features) for key, features in self.memory.items()}
+        checkpoint.keep(owner, {"history": json.dumps(asdict(self.history)), "names": json.dumps(names)}, tensors)
+
+    @torch.no_grad()
+    def go_on(self, checkpoint: Checkpoint, owner: str) -> None:
+        """Be as it was kept; nothing happens where nothing was."""
+        kept = checkpoint.read(owner)
+        if kept is None:
+            return
+        header, tensors = kept
+        self.history = History(**json.loads(header["history"]))
+        for kind, one in (("param", self.params), ("buffer", self.buffers), ("average", self.averages)):
+            for i, tensor in enumerate(one):
+                tensor.copy_(tensors[f"{kind} {i}"])
+        for i, p in enumerate(self.params):
+            if f"momentum {i}" in tensors:
+                self.optimizer.state[p]["momentum_buffer"] = tensors[f"momentum {i}"].to(p.device)
+        for key, names in json.loads(header["names"]).items():
+            if names:
+                self.memory[key].update(zip(names, tensors[f"memory {key}"].to(self.params[0].device)))
+
+
 @torch.enable_grad()  # also when called where gradients are off, as in the middle of an evaluation
 def fit(
     learner: nn.Module,
@@ -99,44 +151,77 @@ def fit(
     recipe: Recipe = Recipe(),
     on_epoch: Callable[[int], Mapping[str, float]] | None = None,
     progress: bool = True,
-    fetch: Callable[[LongTensor], object] = lambda batch: batch,
+    fetch: Callable[[LongTensor], object] = lambda rows: rows,
+    rows_of: Callable[[LongTensor], LongTensor] = lambda batch: batch,
+    checkpoint: str | Path | Checkpoint | None = None,
 ) -> History:
     """SGD on the parameters of ``learner`` that require a gradient, over shuffled batches of ``range(n_images)``.
 
-    ``loss`` maps what ``fetch`` made of the batch indices (B,) to a scalar; by default it gets the indices themselves.
-    ``fetch`` runs one batch ahead in another thread: it may decode pictures, say. ``on_epoch`` maps the epoch just
-    finished to metrics. An incomplete last batch is dropped. With ``recipe.average`` the parameters end at their
-    average over the epochs. Modes are left alone: the BatchNorm of a frozen ResNet has to stay in eval.
+    ``loss`` maps what ``fetch`` made of a batch to a scalar. ``rows_of`` maps the batch indices (B,) to what ``fetch``
+    gets; both leave them as they are by default. ``fetch`` runs one batch ahead in another thread: it may decode
+    pictures, say. ``on_epoch`` maps the epoch just finished to metrics. An incomplete last batch is dropped. With
+    ``recipe.average`` the parameters end at their average over the epochs. Modes are left alone: the BatchNorm of a
+    frozen ResNet has to stay in eval.
+
+    With a ``checkpoint``, a path, the state is kept there every ``KEEP_SECONDS``: called again with the same arguments
+    in a new process, the training goes on from there and ends with the same bits (on a CPU, with as many threads).
+    For that ``loss`` and ``fetch`` depend on nothing but their argument and the learner; ``rows_of`` may count, as it
+    is called for every batch again. The file is removed at the end.
     """
-    params = [p for p in learner.parameters() if p.requires_grad]
-    if not params:
-        raise ValueError("Nothing to learn: no parameter of the learner requires a gradient.")
     if n_images < 1:
         raise ValueError(f"Nothing to learn from: n_images is {n_images}.")
-    optimizer = torch.optim.SGD(params, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
-    shuffle = torch.Generator().manual_seed(recipe.seed)  # our own: no other random number moves the order
-    history, steps = History(), max(1, n_images // recipe.batch_size)
+    state = _State(learner, recipe)
+    checkpoint = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
+    owner = _owner(learner, state.params, n_images, recipe) if checkpoint else ""
+    if checkpoint:
+        state.go_on(checkpoint, owner)
+    history, done, steps = state.history, len(state.history.loss), max(1, n_images // recipe.batch_size)
     weights = averaging_weights(recipe).tolist() if recipe.average else []
-    averages = [torch.zeros_like(p) for p in params] if weights else []
-    with tqdm(total=recipe.epochs * steps, disable=not progress, unit="step") as bar:
-        for epoch in range(recipe.epochs):
+    with tqdm(total=recipe.epochs * steps, initial=done, disable=not progress, unit="step") as bar:
+        for epoch, batches in enumerate(_batches(n_images, steps, recipe, rows_of)):
+            if done >= (epoch + 1) * steps:
+                continue
             start = time.perf_counter()
-            lr = optimizer.param_groups[0]["lr"] = learning_rate(recipe, epoch)
-            order = torch.randperm(n_images, generator=shuffle)  # on the CPU, where it can index tensors of any device
-            batches = order.split(recipe.batch_size)[:steps]
-            for fetched in ahead(fetch, batches):
-                history.loss.append(_step(optimizer, params, loss(fetched), len(history.loss)))
+            lr = state.optimizer.param_groups[0]["lr"] = learning_rate(recipe, epoch)
+            for fetched in ahead(fetch, batches[max(0, done - epoch * steps) :]):
+                history.loss.append(_step(state.optimizer, state.params, loss(fetched), len(history.loss)))
                 history.lr.append(lr)
                 bar.set_postfix(epoch=epoch + 1, loss=f"{history.loss[-1]:.3f}", refresh=False)
                 bar.update()
+                if checkpoint and checkpoint.is_due() and len(history.loss) % steps:
+                    history.seconds += time.perf_counter() - start
+                    start = time.perf_counter()
+                    state.keep(checkpoint, owner)
             history.seconds += time.perf_counter() - start
             with torch.no_grad():
-                for average, p in zip(averages, params):
+                for average, p in zip(state.averages, state.params):
                     average.add_(p, alpha=weights[epoch])
                 for name, value in (on_epoch(epoch) if on_epoch else {}).items():
                     history.metrics.setdefault(name, []).append(float(value))
+            if checkpoint and checkpoint.is_due():
+                state.keep(checkpoint, owner)
     with torch.no_grad():
-        for average, p in zip(averages, params):
+        for average, p in zip(state.averages, state.params):
             p.copy_(average)
-    optimizer.zero_grad()
+    state.optimizer.zero_grad()
+    if checkpoint and checkpoint.stays:
+        state.keep(checkpoint, owner)
+    elif checkpoint:
+        checkpoint.remove()
     return history
+
+
+def _batches(
+    n_images: int, steps: int, recipe: Recipe, rows_of: Callable[[LongTensor], LongTensor]
+) -> Iterator[list[LongTensor]]:
+    """The batches of each epoch: drawn from the seed, so that a training that goes on draws them again."""
+    shuffle = torch.Generator().manual_seed(recipe.seed)  # our own: no other random number moves the order
+    for _ in range(recipe.epochs):
+        order = torch.randperm(n_images, generator=shuffle)  # on the CPU, where it can index tensors of any device
+        yield [rows_of(batch) for batch in order.split(recipe.batch_size)[:steps]]
+
+
+def _owner(learner: nn.Module, params: list[Tensor], n_images: int, recipe: Recipe) -> str:
+    """What tells a training from others, as far as it can be seen here: the start says which model it is."""
+    kind = (type(learner).__module__, type(learner).__qualname__, getattr(learner, "settings", None))
+    return digest(kind, digest_of_tensors(params), n_images, recipe)

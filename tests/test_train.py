@@ -1,15 +1,20 @@
 """train: the schedule against PyTorch's own, the loop against one written by hand."""
 
 import doctest
+import errno
 import hashlib
 import itertools
 import math
+import random
 
 import pytest
 import torch
 from torch import nn
 
 from kdpl_utils import train
+from kdpl_utils.support import checkpoint as checkpoint_module
+from kdpl_utils.support import disk
+from kdpl_utils.support.checkpoint import Checkpoint
 from kdpl_utils.train import Recipe, averaging_weights, fit, learning_rate
 
 N, D = 23, 5
@@ -255,3 +260,163 @@ def test_what_a_batch_needs_is_fetched_ahead_and_changes_nothing():
     inner = square(learner)
     history = fit(learner, lambda b: inner(b["rows"]), N, Recipe(epochs=3, batch_size=4), progress=False, fetch=fetch)
     assert history == expected and len(fetched) == len(history.loss)
+
+
+# --- a training that goes on ---------------------------------------------------------------------------------------
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Stateful(Learner):
+    """With dropout, a BatchNorm in training mode and an average: everything that a state can hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(D).double().train().requires_grad_(False)
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, batch):
+        return (self.dropout(self.norm(self.images[batch])) * self.ctx).sum(-1)
+
+
+class CountedRows:
+    """Which visit of a picture it is moves what is learned, as the views of a picture do."""
+
+    def __init__(self):
+        self.visits = torch.zeros(N, dtype=torch.long)
+
+    def __call__(self, batch):
+        self.visits[batch] += 1
+        return (batch + self.visits[batch]) % N
+
+
+RESUMED = Recipe(epochs=6, batch_size=4, lr=0.05, average=(4, 1), seed=3)
+STEPS = 6 * (N // 4)
+
+
+def train_until(stop, path, measured=None, recipe=RESUMED, key=""):
+    """A process of its own, as far as that matters: a fresh learner that is interrupted before step ``stop``."""
+    torch.manual_seed(11)  # the numbers of dropout
+    random.seed(11)
+    learner, done = Stateful(), []
+
+    def loss(rows):
+        if len(done) == stop:
+            raise Interrupted
+        done.append(1)
+        return square(learner)(rows) + random.random() * learner.ctx.sum()
+
+    def on_epoch(epoch):
+        if measured is not None:
+            measured.append(epoch)
+        return {"sum": learner.ctx.sum()}
+
+    checkpoint = path and Checkpoint(path, key)
+    history = fit(learner, loss, N, recipe, on_epoch, False, rows_of=CountedRows(), checkpoint=checkpoint)
+    return learner, history, len(done)
+
+
+@pytest.fixture
+def kept_always(monkeypatch):
+    monkeypatch.setattr(checkpoint_module, "KEEP_SECONDS", 0.0)
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
+
+
+@pytest.mark.parametrize("stops", [(0,), (1,), (4,), (5,), (6,), (7, 1, 9), (STEPS - 1,), (3,) * 9])
+def test_a_killed_training_ends_with_the_same_bits(stops, kept_always, tmp_path):
+    calm, history, _ = train_until(None, None)
+    for stop in stops:
+        with pytest.raises(Interrupted):
+            train_until(stop, tmp_path / "state")
+    learner, resumed, steps = train_until(None, tmp_path / "state")
+    assert resumed == history and same(learner, calm) and resumed.seconds > 0
+    assert steps == STEPS - sum(stops)  # nothing is done twice
+    assert not list(tmp_path.iterdir())  # removed at the end
+
+
+def test_each_epoch_is_measured_once(kept_always, tmp_path):
+    measured = []
+    with pytest.raises(Interrupted):
+        train_until(12, tmp_path / "state", measured)
+    train_until(None, tmp_path / "state", measured)
+    assert measured == list(range(6))
+
+
+def test_at_most_so_many_seconds_are_repeated(tmp_path, monkeypatch):
+    """Steps of 9 seconds each, so kept after every third: 20 seconds are then over."""
+    clock = itertools.count(0, 9)
+    monkeypatch.setattr(checkpoint_module.time, "monotonic", lambda: next(clock))
+    with pytest.raises(Interrupted):
+        train_until(20, tmp_path / "state")
+    _, _, steps = train_until(None, tmp_path / "state")
+    assert STEPS - 20 <= steps <= STEPS - 20 + 4
+
+
+def test_a_checkpoint_changes_no_number(kept_always, tmp_path):
+    (one, history, _), (other, same_history, _) = train_until(None, None), train_until(None, tmp_path / "state")
+    assert same(one, other) and history == same_history
+
+
+@pytest.mark.parametrize("other", [{"recipe": Recipe(epochs=7, batch_size=4, average=(4, 1), seed=3)}, {"key": "b"}])
+def test_the_state_of_another_training_is_refused_and_kept(other, kept_always, tmp_path):
+    with pytest.raises(Interrupted):
+        train_until(4, tmp_path / "state", key="a")
+    content = (tmp_path / "state").read_bytes()
+    with pytest.raises(ValueError, match="state holds the state of another training.*remove it"):
+        train_until(None, tmp_path / "state", **{"key": "a", **other})
+    assert (tmp_path / "state").read_bytes() == content
+
+
+def test_another_start_is_another_training(kept_always, tmp_path):
+    with pytest.raises(Interrupted):
+        train_until(4, tmp_path / "state")
+    learner = Stateful()
+    with torch.no_grad():
+        learner.ctx[0] += 1e-7  # as the words of another model are
+    with pytest.raises(ValueError, match="another training"):
+        fit(learner, square(learner), N, RESUMED, progress=False, checkpoint=tmp_path / "state")
+
+
+def test_a_damaged_state_is_named_and_the_training_starts_again(kept_always, tmp_path):
+    calm, history, _ = train_until(None, None)
+    with pytest.raises(Interrupted):
+        train_until(9, tmp_path / "state")
+    (tmp_path / "state").write_bytes((tmp_path / "state").read_bytes()[:200])
+    with pytest.warns(UserWarning, match="state is damaged"):
+        learner, again, steps = train_until(None, tmp_path / "state")
+    assert steps == STEPS and again == history and same(learner, calm)
+
+
+def test_a_finished_state_may_stay_until_its_result_is_kept(tmp_path):
+    """Killed between the last step and the file of the result, nothing is trained again."""
+    torch.manual_seed(11)
+    results = []
+    for _ in range(2):
+        learner = Stateful()
+        checkpoint = Checkpoint(tmp_path / "state", stays=True)
+        history = fit(learner, square(learner), N, RESUMED, progress=False, checkpoint=checkpoint)
+        results.append((learner, history))
+    assert results[0][1] == results[1][1] and same(results[0][0], results[1][0])
+    checkpoint.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_the_last_state(kept_always, tmp_path, monkeypatch):
+    calm, history, _ = train_until(None, None)
+    with pytest.raises(Interrupted):
+        train_until(9, tmp_path / "state")
+
+    def no_room(opened):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(disk.os, "fsync", no_room)
+        with pytest.raises(OSError, match="There is no room left on the disk of .* to write state"):
+            train_until(None, tmp_path / "state")
+    learner, resumed, steps = train_until(None, tmp_path / "state")
+    assert steps == STEPS - 9 and resumed == history and same(learner, calm)

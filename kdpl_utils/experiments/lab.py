@@ -24,6 +24,7 @@ from ..learners.saving import load_learner, save_learner
 from ..loading import load_vlm, weights_identity
 from ..protocol import all_logits, classifier_scores, evaluation_inputs, train_learner
 from ..shots import coop_few_shot, few_shot, random_subset
+from ..support.checkpoint import Checkpoint
 from ..support.disk import checksum, digest, read_json, remove_abandoned, say_damaged, write_json
 from ..vlm import TEMPLATE, VLM, Pixels, drop_text_tower, encode_images, encode_names, logits
 from ..worlds.load import load_world
@@ -65,11 +66,13 @@ class Lab:
         vlm, folder = self.student(job), job.folder(self.out)
         if job.learner == "zero-shot":
             return Learner(vlm)
+        checkpoint = Checkpoint(folder / "checkpoint.safetensors", key=folder.name, stays=True)
         if not _is_learned(folder):
-            self._train(job, vlm, folder)
+            self._train(job, vlm, folder, checkpoint)
+        checkpoint.remove()
         return load_learner(folder / "learned.safetensors", vlm)
 
-    def _train(self, job: Training, vlm: VLM, folder: Path) -> None:
+    def _train(self, job: Training, vlm: VLM, folder: Path, checkpoint: Checkpoint) -> None:
         world = self.world(job.world)
         classes = world.base if job.classes == "base" else range(len(world.classnames))
         drawn = _drawn(world, classes, job)
@@ -77,8 +80,9 @@ class Lab:
         learner = self._new_learner(job, vlm, [world.classnames[c] for c in classes])
         supervise = self._supervision(job, vlm, world, classes, views, drawn)
         next_view = NextView(len(drawn), max(1, job.views))
+        images = self.inputs(learner, views)
         history = train_learner(
-            learner, self.inputs(learner, views), supervise, len(drawn), job.recipe, next_view, self.progress
+            learner, images, supervise, len(drawn), job.recipe, next_view, self.progress, checkpoint
         )
         learned = save_learner(learner, folder / "learned.safetensors", job.recipe)
         record = {

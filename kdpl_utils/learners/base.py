@@ -81,6 +81,10 @@ class Learner(nn.Module):
         """The k most probable names of each PIL picture, with their probabilities, most probable first."""
         return predict(self.vlm, self.classifier(classnames), images, list(classnames), k)
 
+    def memory(self) -> dict[str, dict[str, Tensor]]:
+        """The frozen text features encoded so far, by attribute and class name, for ``fit`` to keep and to fill."""
+        return {key: value.known for key, value in vars(self).items() if isinstance(value, FrozenTexts)}
+
     def n_learned(self) -> int:
         """How many numbers are learned."""
         return sum(p.numel() for p in self.parameters())
