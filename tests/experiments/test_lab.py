@@ -14,6 +14,7 @@ from kdpl_utils.experiments.lab import Lab, NextView
 from kdpl_utils.experiments.plan import plan
 from kdpl_utils.experiments.training import Evaluation, Training, evaluation_digest, training_digest
 from kdpl_utils.learners import VPT, CoOp
+from kdpl_utils.support import checkpoint as checkpoint_module
 from kdpl_utils.support.shipped import data_file
 from kdpl_utils.train import Recipe
 
@@ -195,3 +196,28 @@ def test_kept_pictures_are_bounded_together(lab, monkeypatch):
     first, second = (lab.inputs(learner, part) for part in parts)
     assert first.kept is not None and second.kept is None
     assert lab.inputs(learner, parts[0]) is first
+
+
+def test_a_killed_run_ends_with_the_same_bits_and_leaves_no_state(tmp_path, monkeypatch):
+    """Interrupted in the middle of an epoch; which view of a picture comes next is counted over all of them."""
+    options = {"epochs": 3, "views": 2, "batch_size": 4, "shots": [1]}
+    ((_, _), (job, _)) = plan("base-to-novel", WORLD, ["coop"], ["labels"], [1], **options)
+    calm = Lab(tmp_path / "calm", device="cpu").learner(job)
+    monkeypatch.setattr(checkpoint_module, "KEEP_SECONDS", 0.0)
+    steps, plain = [], CoOp.loss
+
+    def stop_once(self, *arguments):
+        steps.append(1)
+        if len(steps) == 6:
+            raise KeyboardInterrupt
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(CoOp, "loss", stop_once)
+    with pytest.raises(KeyboardInterrupt):
+        Lab(tmp_path / "killed", device="cpu").learner(job)
+    resumed = Lab(tmp_path / "killed", device="cpu").learner(job)
+    assert all(torch.equal(a, b) for a, b in zip(calm.parameters(), resumed.parameters()))
+    n_drawn = len(kd.of_classes(kd.load_world(WORLD).train, kd.load_world(WORLD).base).labels.unique())
+    assert len(steps) == 1 + 3 * (n_drawn // 4)  # the step it was stopped in, and each step once
+    names = [path.name for path in job.folder(tmp_path / "killed").iterdir()]
+    assert sorted(names) == ["learned.safetensors", "training.json"]

@@ -16,6 +16,9 @@ import kdpl_utils as kd
 from kdpl_utils.distill import select_classes, symmetric_kl
 from kdpl_utils.learners import VPT, CoCoOp, CoOp, Learner, MaPLe, PromptKD, PromptSRC, cocoop
 from kdpl_utils.learners.promptsrc import CROSS_DATASET, templates
+from kdpl_utils.protocol import train_learner
+from kdpl_utils.supervision import from_dictionary
+from kdpl_utils.support import checkpoint
 from kdpl_utils.train import Recipe, fit
 from kdpl_utils.vlm import VLM, Pixels
 
@@ -622,3 +625,30 @@ def test_a_seventh_learner(emoji):
     assert [row[0][0] for row in predicted] == [names[i] for i in best]
     assert [row[0][1] for row in predicted] == pytest.approx(p.tolist(), abs=1e-5)
     assert all(len(row) == 2 and row[0][1] >= row[1][1] for row in predicted)
+
+
+@pytest.mark.parametrize("kind", [VPT, PromptSRC], **by_name)
+def test_a_killed_training_over_a_dictionary_ends_with_the_same_bits(kind, emoji, tmp_path, monkeypatch):
+    """Each batch brings other names, and beside which others a frozen one is encoded moves its last bit."""
+    monkeypatch.setattr(checkpoint, "KEEP_SECONDS", 0.0)
+    images, words = pixels_for(emoji, 8), kd.load_world("emoji").dictionary[:24]
+    supervision = from_dictionary(torch.randn(8, 24, generator=torch.Generator().manual_seed(0)), words, 6)
+    recipe = Recipe(epochs=4, batch_size=2, lr=0.01, average=(3, 1))
+
+    def train(file, stop=None):
+        learner, steps = kind(emoji), []
+
+        def counted(rows):
+            steps.append(1)
+            if len(steps) == stop:
+                raise KeyboardInterrupt
+            return supervision(rows)
+
+        train_learner(learner, images, counted, 8, recipe, checkpoint=file)
+        return list(learner.parameters())
+
+    calm = train(None)
+    for stop in (4, 5):
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "state", stop)
+    assert all(torch.equal(a, b) for a, b in zip(calm, train(tmp_path / "state")))
