@@ -164,8 +164,7 @@ def learn(
     Args:
         loss: ``loss(prompt, batch)`` with ``batch`` (B,) indices of training pictures.
         labels: (N,) of the training pictures, used here to draw the same number from each class, as the paper does.
-        on_epoch: what to measure after each epoch, kept in ``history.metrics``.
-        checkpoint: a file from which a killed run goes on, see ``fit``.
+        on_epoch: what to measure after each epoch, kept in ``history.metrics``; for ``checkpoint`` see ``fit``.
     """
     prompt = PromptLearner(student)
     shot_rows = few_shot(labels, shots, seed)
@@ -198,12 +197,11 @@ def adapt(
     Args:
         images: training pictures, as ``Pixels`` or, for CoOp and CoCoOp, as unit features (N, D).
         labels: (N,) used here to draw the same number from each class, as the paper does.
-        recipe: by default the learner's own, the published one.
-        checkpoint: a file from which a killed run goes on, see ``fit``.
+        recipe, checkpoint: by default the learner's own, the published one, and none; see ``fit``.
     """
     shot_rows = few_shot(labels, shots, seed)
     recipe = replace(recipe or learner.recipe, seed=seed)
-    rows_of = lambda batch: shot_rows[batch]  # noqa: E731
+    rows_of = shot_rows.__getitem__
     return train_learner(learner, images, supervision, len(shot_rows), recipe, rows_of, checkpoint=checkpoint)
 
 
