@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from .evaluate import accuracy, expected_calibration_error, harmonic_mean, paire
 from .prompts import PromptLearner
 from .shots import few_shot
 from .supervision import Supervision
-from .support.checkpoint import Checkpoint
+from .support.checkpoint import Kept
 from .support.prefetch import ahead
 from .support.shipped import data_root
 from .train import History, Recipe, fit
@@ -157,7 +156,7 @@ def learn(
     recipe: Recipe,
     shots: int = 16,
     on_epoch: Callable[[PromptLearner], dict[str, float]] | None = None,
-    checkpoint: str | Path | Checkpoint | None = None,
+    checkpoint: Kept | None = None,
 ) -> tuple[PromptLearner, History]:
     """One run of the comparison: a fresh "a photo of a", ``shots`` pictures a class drawn by ``seed``, one loss.
 
@@ -190,7 +189,7 @@ def adapt(
     seed: int,
     recipe: Recipe | None = None,
     shots: int = 16,
-    checkpoint: str | Path | Checkpoint | None = None,
+    checkpoint: Kept | None = None,
 ) -> History:
     """One run of any learner under any supervision: ``shots`` pictures a class drawn by ``seed``.
 
@@ -201,8 +200,7 @@ def adapt(
     """
     shot_rows = few_shot(labels, shots, seed)
     recipe = replace(recipe or learner.recipe, seed=seed)
-    rows_of = shot_rows.__getitem__
-    return train_learner(learner, images, supervision, len(shot_rows), recipe, rows_of, checkpoint=checkpoint)
+    return train_learner(learner, images, supervision, len(shot_rows), recipe, shot_rows.__getitem__, False, checkpoint)
 
 
 def train_learner(
@@ -213,7 +211,7 @@ def train_learner(
     recipe: Recipe,
     rows_of: Callable[[Tensor], Tensor] = lambda batch: batch,
     progress: bool = False,
-    checkpoint: str | Path | Checkpoint | None = None,
+    checkpoint: Kept | None = None,
 ) -> History:
     """Train any learner under any supervision: every run of the suite ends here.
 

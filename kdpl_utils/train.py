@@ -13,7 +13,7 @@ import torch
 from torch import LongTensor, Tensor, nn
 from tqdm import tqdm
 
-from .support.checkpoint import Checkpoint, digest_of_tensors
+from .support.checkpoint import Checkpoint, Kept, digest_of_tensors
 from .support.disk import digest
 from .support.prefetch import ahead
 
@@ -153,7 +153,7 @@ def fit(
     progress: bool = True,
     fetch: Callable[[LongTensor], object] = lambda rows: rows,
     rows_of: Callable[[LongTensor], LongTensor] = lambda batch: batch,
-    checkpoint: str | Path | Checkpoint | None = None,
+    checkpoint: Kept | None = None,
 ) -> History:
     """SGD on the parameters of ``learner`` that require a gradient, over shuffled batches of ``range(n_images)``.
 

@@ -69,6 +69,9 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
+Kept = str | Path | Checkpoint  # where a training may be told to keep its state
+
+
 def digest_of_tensors(tensors: Iterable[Tensor]) -> str:
     """Changes with any bit of any of them."""
     hashed = hashlib.sha256()
