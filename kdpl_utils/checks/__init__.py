@@ -7,7 +7,7 @@ library's version, so that a lesson always runs to its end. ``checks.forward_kl.
 from .distilling import forward_kl, kdpl, mended, select_classes, selection_recall
 from .engine import Exercise
 from .judging import nearest_names, paired_interval, perturb
-from .museum import bug_museum, exhibit
+from .museum import EXHIBITS, bug_museum, exhibit
 from .prediction import predict
 from .report import export, summary
 from .seeing import encode_names, expected_calibration_error, harmonic_mean, logits, splice_context
@@ -30,4 +30,4 @@ EXERCISES: dict[str, Exercise] = {
         nearest_names,
     )
 }
-__all__ = ["EXERCISES", "bug_museum", "exhibit", "export", "predict", "summary", *EXERCISES]
+__all__ = ["EXERCISES", "EXHIBITS", "bug_museum", "exhibit", "export", "predict", "summary", *EXERCISES]

@@ -260,3 +260,42 @@ def draw_words(ax: Axes, words: Sequence[str], distances: Sequence[float]) -> No
     ax.set_yticks([])
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.set_ylim(len(words) - 0.5, -0.5)
+
+
+def loss_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], ylabel: str, start: float | None = None) -> Figure:
+    """A panel for each run, all on one scale: ``curves[run][what]`` has a value for each epoch 1, 2, …
+
+    Args:
+        start: a value that all runs begin from, as a dotted line.
+    """
+    fig, axes = grid(2.9 * len(curves), 3.2, 1, len(curves), sharey=True)
+    summary = []
+    for ax, (run, lines) in zip(axes.flat, curves.items()):
+        without_frame(ax).axhline(0, color=INK, lw=0.8)
+        if start is not None:
+            ax.axhline(start, color=GREY, ls=":", lw=1.2, label="before training")
+        for look, (what, values) in zip(looks_of(list(lines)), lines.items()):
+            draw_line(ax, np.arange(1, len(values) + 1), values, look, label=what)
+            summary.append(f"{run}, {what} from {values[0]:.2f} to {values[-1]:.2f}")
+        ax.set_title(run)
+        ax.set_xlabel("training epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].set_ylabel(ylabel)
+    axes[0, -1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return with_alt(fig, f"{ylabel} over epochs: " + "; ".join(summary) + ".")
+
+
+def bars(names: Sequence[str], rows: Mapping[str, Sequence[float]], title: str = "") -> Figure:
+    """Distributions over the same few names, one panel below the other on one scale: ``rows`` maps a role to (C,)."""
+    fig, axes = grid(7, 0.7 + 1.15 * len(rows), len(rows), 1, sharex=True, sharey=True)
+    summary = []
+    for i, (ax, (role, values)) in enumerate(zip(axes[:, 0], rows.items())):
+        p = np.asarray(values)
+        look = style(role, i)
+        without_frame(ax).bar(range(len(p)), p, color=look["color"], hatch=look["hatch"], edgecolor=INK, lw=0.6)
+        ax.set_title(role, fontsize=9, loc="left")
+        summary.append(f"{role} highest at {names[int(p.argmax())]}, {p.max():.2f}")
+    axes[-1, 0].set_xticks(range(len(names)), [shortened(name, 14) for name in names])
+    fig.supylabel("probability", fontsize=9)
+    fig.suptitle(title, fontsize=10)
+    return with_alt(fig, f"{title}: " + "; ".join(summary) + ".")

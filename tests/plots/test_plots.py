@@ -48,6 +48,14 @@ FIGURES = {
         "3 names .*, 2 of them true.*first: sushi",
     ),
     "k": (lambda: plots.k_curves([4, 8], {"recall": [50, 80]}, "t"), "recall from 50 at K = 4 to 80 at K = 8"),
+    "loss curves": (
+        lambda: plots.loss_curves({"A": {"reported": [2, 1.0], "true": [3, 2]}, "B": {"reported": [0, 0]}}, "nats", 3),
+        "nats over epochs: A, reported from 2.00 to 1.00; A, true from 3.00 to 2.00; B, reported from 0.00 to 0.00",
+    ),
+    "bars": (
+        lambda: plots.bars(NAMES, {"teacher": [0.2, 0.7, 0.1], "student": [0.4, 0.3, 0.3]}, "Two"),
+        "Two: teacher highest at rice, 0.70; student highest at sushi, 0.40",
+    ),
     "mistakes": (
         lambda: plots.confident_mistakes([IMAGE], ["rice"], ["tea"], [0.91]),
         r"said rice \(0.91\), is tea",

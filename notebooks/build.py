@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""One source for each lesson, three notebooks: the learner's, the solved one, the instructor's.
+
+    python3 notebooks/build.py                       write the learners' notebooks into notebooks/
+    python3 notebooks/build.py --check               say which of them are not what their source gives
+    python3 notebooks/build.py --solved FOLDER       the same lessons with every exercise solved
+    python3 notebooks/build.py --instructor FOLDER   solved, with notes and the mistakes that each check knows
+
+A source is Python in the percent format, which ruff formats and a diff shows line by line.  A cell begins with
+
+    # %% 04-kl (exercise)            or            # %% [markdown] 04-kl-why (why)
+
+its id and its part in the lesson (tests/test_lessons.py holds the grammar).  The text of a markdown cell is a string.
+Behind an ``exercise`` stands its ``solution``; the learner finds it folded, with the hints of ``kdpl_utils.checks``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from kdpl_utils import checks
+
+HERE = Path(__file__).resolve().parent
+HEADER = re.compile(r"^# %%( \[markdown\])? (\d\d-[a-z0-9-]+) \(([a-z-]+)\)$", re.MULTILINE)
+KERNEL = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+VERSIONS = ("student", "solved", "instructor", "wrong")
+
+
+class Cell(NamedTuple):
+    id: str
+    part: str
+    text: str
+    is_markdown: bool
+
+
+def sources() -> list[Path]:
+    return sorted((HERE / "source").glob("[0-9]*.py"))
+
+
+def cells_of(path: Path) -> list[Cell]:
+    """The cells of a source.
+
+    Raises:
+        ValueError: something stands before the first cell, or a markdown cell is no single string.
+    """
+    pieces = HEADER.split(path.read_text(encoding="utf-8"))
+    if pieces[0].strip():
+        raise ValueError(f"{path.name} does not begin with a cell such as '# %% [markdown] 04-title (title)'.")
+    cells = []
+    for i in range(1, len(pieces), 4):
+        markdown, cell_id, part, text = pieces[i : i + 4]
+        if "\n# %%" in text:
+            raise ValueError(f"{path.name}: a header behind {cell_id} has no id or no part: # %% 04-name (part).")
+        if markdown:
+            try:
+                text = ast.literal_eval(text.strip())
+            except (SyntaxError, ValueError):
+                raise ValueError(f"{path.name}: the markdown of {cell_id} is not one string.") from None
+        cells.append(Cell(cell_id, part, text.strip(), bool(markdown)))
+    return cells
+
+
+def exercise_of(cell: Cell) -> checks.Exercise | None:
+    """The exercise whose check a cell calls."""
+    names = re.findall(r"checks\.(\w+)\(", cell.text)
+    return checks.EXERCISES.get(names[-1]) if names else None
+
+
+def folded(summary: str, text: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
+
+
+def help_for(exercise: checks.Exercise | None, solution: Cell) -> str:
+    """Two hints and the solution, each folded."""
+    hints = [] if exercise is None else [folded(f"Hint {i}", hint) for i, hint in enumerate(exercise.hints, 1)]
+    return "\n".join([*hints, folded("Solution", f"```python\n{solution.text}\n```")])
+
+
+def effort(exercise: checks.Exercise | None) -> str:
+    if exercise is None:
+        return ""
+    dots = "●" * exercise.importance + "○" * (3 - exercise.importance)
+    return f"\n\n*About {exercise.minutes} minutes · importance {dots}*"
+
+
+def known_mistakes(exercise: checks.Exercise) -> str:
+    rows = [f"| {name} | {mutant.sentence} |" for name, mutant in exercise.mutants.items()]
+    return "\n".join(
+        ["**Mistakes that the check knows**", "", "| mistake | what the learner reads |", "|---|---|", *rows]
+    )
+
+
+def wrong_answer(exercise: checks.Exercise) -> str:
+    """An exercise cell filled with the first mistake that its check knows."""
+    name = exercise.name
+    mistake = next(iter(exercise.mutants))
+    return f"{name} = checks.{name}(checks.{name}.mutants[{mistake!r}].function)"
+
+
+def version(cells: list[Cell], which: str) -> list[Cell]:
+    """The cells of one of ``VERSIONS``; "wrong" has a mistake in every exercise."""
+    made = []
+    for i, cell in enumerate(cells):
+        following = cells[i + 1] if i + 1 < len(cells) else None
+        if cell.part == "task":
+            made.append(cell._replace(text=cell.text + effort(exercise_of(following))))
+        elif cell.part == "exercise":
+            made += exercise_cells(cell, following, which)
+        elif cell.part == "instructor":
+            made += [cell] if which == "instructor" else []
+        elif cell.part != "solution":
+            made.append(cell)
+    return made
+
+
+def exercise_cells(cell: Cell, solution: Cell, which: str) -> list[Cell]:
+    exercise = exercise_of(cell)
+    if which == "student":
+        return [cell, Cell(f"{cell.id}-help", "help", help_for(exercise, solution), True)]
+    if which == "wrong":
+        return [cell if exercise is None else cell._replace(text=wrong_answer(exercise))]
+    made = [cell._replace(text=solution.text)]
+    if which == "instructor" and exercise:
+        made.append(Cell(f"{cell.id}-mistakes", "mistakes", known_mistakes(exercise), True))
+    return made
+
+
+def notebook(path: Path, which: str = "student") -> nbformat.NotebookNode:
+    """The notebook that a source gives."""
+    made = []
+    for cell in version(cells_of(path), which):
+        new_cell = new_markdown_cell if cell.is_markdown else new_code_cell
+        made.append(new_cell(cell.text, id=cell.id, metadata={"tags": [cell.part]}))
+    return new_notebook(cells=made, metadata=KERNEL)
+
+
+def text_of(path: Path, which: str = "student") -> str:
+    """The notebook as Jupyter itself writes it."""
+    return nbformat.writes(notebook(path, which)) + "\n"
+
+
+def write(folder: Path, which: str) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for path in sources():
+        target = folder / f"{path.stem}.ipynb"
+        target.write_text(text_of(path, which), encoding="utf-8")
+        written.append(target)
+    return written
+
+
+def differing() -> list[str]:
+    """Learners' notebooks that are not what their source gives."""
+    names = []
+    for path in sources():
+        target = HERE / f"{path.stem}.ipynb"
+        if not target.exists() or target.read_text(encoding="utf-8") != text_of(path):
+            names.append(target.name)
+    return names
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, say what differs")
+    parser.add_argument("--solved", type=Path, metavar="FOLDER", help="write the solved notebooks there")
+    parser.add_argument("--instructor", type=Path, metavar="FOLDER", help="write the instructor's notebooks there")
+    options = parser.parse_args()
+    if options.check:
+        names = differing()
+        if names:
+            sys.exit(f"Not what the source gives: {', '.join(names)}. Run python3 notebooks/build.py.")
+        return
+    for which in ("solved", "instructor"):
+        folder = getattr(options, which)
+        if folder is not None:
+            print(*write(folder, which), sep="\n")
+    if options.solved is None and options.instructor is None:
+        print(*write(HERE, "student"), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

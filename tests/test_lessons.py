@@ -1,0 +1,294 @@
+"""Lessons with a source: three notebooks from one file, in one grammar, that say nothing which no cell computed.
+
+These hold for every file of notebooks/source/.
+"""
+
+import os
+import re
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+MOST_LINES, MOST_WORDS = 20, 120
+BLOCK = "(why|predict|run|see|task|exercise|help|widget|moves|glossary)"
+GRAMMAR = re.compile(
+    f"title setup cold-open( setup)? cold-open objectives( {BLOCK})+( results)?( signature)?( verdict)?"
+    "( try)+( limits)? recap next"
+)
+
+
+def _build():
+    spec = spec_from_file_location("build_lessons", NOTEBOOKS / "build.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+build = _build()
+SOURCES = build.sources()
+each = pytest.mark.parametrize("path", SOURCES, ids=[path.stem for path in SOURCES])
+
+
+def learner_cells(path: Path) -> list:
+    return build.version(build.cells_of(path), "student")
+
+
+def prose(text: str) -> str:
+    """What a reader reads as running text: without code, formulas, addresses, tables, headings."""
+    text = re.sub(r"```.*?```|\$\$.*?\$\$|<details>.*?</details>", " ", text, flags=re.DOTALL)
+    text = re.sub(r"`[^`]*`|\$[^$]*\$", " ", text)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return re.sub(r"^(\||#).*$", " ", text, flags=re.MULTILINE)
+
+
+# --- one source -----------------------------------------------------------------------------------------------------
+
+
+def test_notebooks_are_what_their_sources_give():
+    assert build.differing() == [], "run python3 notebooks/build.py"
+
+
+def test_a_difference_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    (tmp_path / "source").mkdir()
+    source = tmp_path / "source" / "09_x.py"
+    source.write_text('# %% [markdown] 09-title (title)\nr"""\n# 09\n"""\n\n# %% 09-a (run)\nx = 1\n')
+    assert build.differing() == ["09_x.ipynb"]
+    build.write(tmp_path, "student")
+    assert build.differing() == []
+    source.write_text(source.read_text().replace("x = 1", "x = 2"))
+    assert build.differing() == ["09_x.ipynb"]
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("x = 1\n# %% 09-a (run)\n", "does not begin with a cell"),
+        ("# %% 09-a (run)\nx = 1\n# %% no part\n", "a header behind 09-a has no id or no part"),
+        ("# %% [markdown] 09-a (why)\n# words\n", "the markdown of 09-a is not one string"),
+    ],
+)
+def test_a_broken_source_is_refused(tmp_path, text, sentence):
+    (tmp_path / "09.py").write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        build.cells_of(tmp_path / "09.py")
+
+
+@each
+def test_the_versions_differ_in_exercises_alone(path):
+    source = build.cells_of(path)
+    kept = [cell for cell in source if cell.part not in ("task", "exercise", "solution", "instructor")]
+    for which in build.VERSIONS:
+        made = build.version(source, which)
+        ours = [c for c in made if c.part not in ("task", "exercise", "help", "instructor", "mistakes")]
+        assert ours == kept, which
+    tells = [cell for cell in build.version(source, "student") if cell.part in ("solution", "instructor")]
+    assert tells == []
+
+
+@each
+def test_every_exercise_has_a_task_a_solution_and_help(path):
+    source = build.cells_of(path)
+    for i, cell in enumerate(source):
+        if cell.part == "exercise":
+            assert source[i - 1].part == "task" and source[i + 1].part == "solution", cell.id
+            assert "checks." in cell.text and "..." in cell.text + "..." * ("None" in cell.text)
+            help_cell = next(c for c in learner_cells(path) if c.id == f"{cell.id}-help")
+            assert source[i + 1].text in help_cell.text and help_cell.text.count("<details>") in (1, 3)
+    assert sum(c.part == "solution" for c in source) == sum(c.part == "exercise" for c in source)
+
+
+@each
+def test_solutions_are_right_and_exercises_empty(path, capsys):
+    import torch
+
+    import kdpl_utils as kd
+    from kdpl_utils import checks
+
+    for cell in build.cells_of(path):
+        if cell.part in ("exercise", "solution"):
+            exec(cell.text, {"kd": kd, "torch": torch, "checks": checks})
+            marks = {line[0] for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")}
+            assert marks == ({"○"} if cell.part == "exercise" else {"✓"}), cell.id
+
+
+@each
+def test_wrong_answers_are_named(path, capsys):
+    from kdpl_utils import checks
+
+    cells = [c for c in build.version(build.cells_of(path), "wrong") if c.part == "exercise"]
+    for cell in cells:
+        exec(cell.text, {"checks": checks})
+    out = capsys.readouterr().out
+    assert out.count("✗") == sum(build.exercise_of(cell) is not None for cell in cells)
+
+
+def test_the_instructors_notebook_tells_the_known_mistakes():
+    (path,) = (p for p in SOURCES if p.stem.startswith("04"))
+    text = build.text_of(path, "instructor")
+    assert "Mistakes that the check knows" in text and "arguments swapped" in text
+    assert "For the instructor" in text and "For the instructor" not in build.text_of(path)
+
+
+@pytest.mark.skipif(os.environ.get("KDPL_WHOLE_COURSE") != "1", reason="minutes; KDPL_WHOLE_COURSE=1 runs it")
+@pytest.mark.parametrize("which", ["solved", "wrong"])
+@each
+def test_a_lesson_runs_in_an_empty_folder(path, which, tmp_path):
+    from nbclient import NotebookClient
+
+    from kdpl_utils.widgets import widget_errors
+
+    notebook = build.notebook(path, which)
+    NotebookClient(
+        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    assert widget_errors(notebook) == [] and list(tmp_path.iterdir()) == []
+
+
+# --- the grammar of a lesson ----------------------------------------------------------------------------------------
+
+
+@each
+def test_parts_stand_in_their_order(path):
+    parts = " ".join(cell.part for cell in learner_cells(path))
+    assert GRAMMAR.fullmatch(parts), parts
+
+
+@each
+def test_ids_carry_the_lessons_number(path):
+    cells = [cell for which in build.VERSIONS for cell in build.version(build.cells_of(path), which)]
+    assert {cell.id[:2] for cell in cells} == {path.name[:2]}
+
+
+@each
+def test_a_prediction_is_asked_before_it_is_measured(path):
+    cells = learner_cells(path)
+    asked = [i for i, cell in enumerate(cells) if cell.part == "predict"]
+    for i in asked:
+        name = cells[i].text.splitlines()[-1]
+        after = [k for k, cell in enumerate(cells) if f"{name}.measured(" in cell.text]
+        assert after and min(after) > i, f"{cells[i].id}: {name}.measured(…) has to follow"
+    has_exercises = path.name[:2] not in ("00", "11")
+    assert len(asked) >= (3 if has_exercises else 1)
+
+
+@each
+def test_an_explorer_comes_with_moves(path):
+    cells = learner_cells(path)
+    for i, cell in enumerate(cells):
+        if cell.part == "widget":
+            moves = cells[i + 1]
+            assert moves.part == "moves" and len(re.findall(r"^\d\. ", moves.text, re.MULTILINE)) in (2, 3)
+            assert "Notice" in moves.text
+
+
+@each
+def test_what_every_lesson_says(path):
+    of = {cell.part: cell.text for cell in learner_cells(path)}
+    assert re.search(r"\d+ minutes.*comput.*Needs:", of["title"], re.DOTALL)
+    assert 3 <= len(re.findall(r"\*\*\w+\*\*", of["objectives"])) <= 5
+    assert len(re.findall(r"^[123]\. .*\?$", of["recap"], re.MULTILINE)) == 3 and "<details>" in of["recap"]
+    assert of["next"].startswith("Next:") and len(re.findall(r"https?://", of["next"])) <= 6
+    if "verdict" in of:
+        assert "claim" in of["objectives"] and "ontrol" in of["objectives"]
+
+
+# --- form -----------------------------------------------------------------------------------------------------------
+
+
+@each
+def test_cells_are_short(path):
+    for cell in learner_cells(path):
+        if not cell.is_markdown:
+            assert len(cell.text.splitlines()) <= MOST_LINES, cell.id
+        else:
+            words = prose(cell.text).split()
+            assert len(words) <= MOST_WORDS, f"{cell.id} has {len(words)} words"
+
+
+@each
+def test_one_title(path):
+    text = "\n".join(cell.text for cell in learner_cells(path) if cell.is_markdown)
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    assert len(re.findall(r"^# ", text, re.MULTILINE)) == 1
+
+
+@each
+def test_links_lead_somewhere(path):
+    for cell in learner_cells(path):
+        for link in re.findall(r"\]\(([^)]+)\)", cell.text) if cell.is_markdown else []:
+            if not link.startswith("https://"):
+                assert (NOTEBOOKS / link.split("#")[0]).exists(), f"{cell.id}: {link}"
+
+
+@each
+def test_no_result_is_typed_in(path):
+    """Shares, points, bits and decimals are printed by cells. In words, "half" and "nine in ten" are thoughts."""
+    for cell in learner_cells(path):
+        if cell.is_markdown and cell.part not in ("title", "help"):
+            found = re.findall(r"\d+(?:[.,]\d+)?\s?(?:%|per cent|points?|bits?|nats?)|\d+\.\d+", prose(cell.text))
+            assert found == [], cell.id
+
+
+CLEVER = r"(\b\w+(?:\[\w+\])?) == \1\b|:=|;|\bexec\(|%matplotlib|!pip|[\w\]]==\d"
+
+
+@each
+def test_no_clever_code(path):
+    for cell in learner_cells(path):
+        if not cell.is_markdown:
+            code = re.sub(r'""".*?"""|"[^"]*"', "", cell.text, flags=re.DOTALL)
+            assert not re.search(CLEVER, code), cell.id
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+def glossary() -> dict[str, str]:
+    """Each term of lesson 00's tables and the lesson that explains it."""
+    (path,) = (p for p in SOURCES if p.stem.startswith("00"))
+    rows = [line for cell in build.cells_of(path) if cell.part == "glossary" for line in cell.text.splitlines()]
+    cells = [[part.strip() for part in row.strip("|").split("|")] for row in rows if row.startswith("|")]
+    return {name: row[3] for row in cells if re.fullmatch(r"\d\d", row[3]) for name in row[0].split(", ")}
+
+
+def test_the_glossary_has_the_methods_words():
+    terms = glossary()
+    assert len(terms) >= 20
+    assert {"logit", "entropy", "nat", "ECE", "shot", "KL", "bit", "temperature"} <= set(terms)
+
+
+def test_the_glossarys_code_names_exist():
+    import kdpl_utils as kd
+    from kdpl_utils import evaluate
+
+    (path,) = (p for p in SOURCES if p.stem.startswith("00"))
+    text = "\n".join(cell.text for cell in build.cells_of(path) if cell.part == "glossary")
+    names = re.findall(r"`([a-z_]+)`", text)
+    assert names and [name for name in names if not hasattr(kd, name) and not hasattr(evaluate, name)] == []
+
+
+@each
+def test_terms_are_explained_where_they_first_appear(path):
+    """In the lesson that explains a term, its first use is bold; an earlier lesson does without it."""
+    number = path.name[:2]
+    cells = [cell for cell in learner_cells(path) if cell.is_markdown and cell.part not in ("glossary", "help", "next")]
+    text = "\n".join(prose(cell.text) for cell in cells)
+    for term, home in glossary().items():
+        first = re.search(rf"(\*\*)?\b{re.escape(term)}s?\b", text)
+        if first is None or home < number or number == "00":
+            continue
+        assert home == number, f"{term!r} is explained in lesson {home}"
+        assert first[1], (
+            f"{term!r} is used before it is explained (in bold): {text[first.start() - 40 : first.end()]!r}"
+        )
+
+
+@each
+def test_what_is_committed_has_no_outputs(path):
+    notebook = nbformat.read(NOTEBOOKS / f"{path.stem}.ipynb", as_version=4)
+    assert all(cell.outputs == [] for cell in notebook.cells if cell.cell_type == "code")
