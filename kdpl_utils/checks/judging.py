@@ -20,11 +20,6 @@ T_ONE_SIDED = {4: 2.131847}
 NORMAL_TWO_SIDED = 1.959964
 
 
-def right_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
-    """(mean, low, high) of b − a; looked up when it is asked for."""
-    return tuple(evaluate.paired_interval(a, b))
-
-
 def _doubles(*values: Sequence[float]) -> list[Tensor]:
     return [torch.as_tensor(x, dtype=torch.float64) for x in values]
 
@@ -62,7 +57,7 @@ def _backwards(a, b):
 paired_interval = Exercise(
     lesson="07",
     name="paired_interval",
-    right=right_interval,
+    right=evaluate.paired_interval,
     probes=lambda: [
         ([61.0, 63.5, 60.2, 64.1, 62.0], [62.1, 64.0, 61.9, 64.9, 63.4]),
         ([50.0, 58.0, 54.0, 47.0, 52.0], [51.0, 57.5, 55.5, 48.2, 51.4]),

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from kdpl_utils import checks, evaluate
+from kdpl_utils import checks
 from kdpl_utils.checks import engine, outcomes, prediction
 from kdpl_utils.vlm import encode_texts, unit
 
-HAS_INTERVAL = hasattr(evaluate, "paired_interval")
-EXERCISES = [e for e in checks.EXERCISES.values() if e.name != "paired_interval" or HAS_INTERVAL]
+EXERCISES = list(checks.EXERCISES.values())
 each = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
 MUTANTS = [(exercise, name) for exercise in EXERCISES for name in exercise.mutants]
 
