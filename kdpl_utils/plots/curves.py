@@ -127,6 +127,37 @@ def seed_dots(values: Mapping[str, Sequence[float]], reference: float, xlabel: s
     return with_alt(fig, f"{xlabel}, mean over seeds: {summary}; zero-shot student {reference:.1f}.")
 
 
+def forest(
+    differences: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    xlabel: str = "difference over seeds, points, with its 95 % interval",
+    title: str = "",
+) -> Figure:
+    """Paired differences on one scale: method → what was compared → (difference, low, high).
+
+    A filled marker is an interval that leaves out 0; a hollow one reads "no difference seen".
+    """
+    rows = list(dict.fromkeys(what for of_method in differences.values() for what in of_method))
+    fig, ((ax,),) = grid(6.6, 1.2 + 0.22 * len(rows) * (len(differences) + 0.6))
+    without_frame(ax).axvline(0, color=GREY, lw=1, ls=":")
+    step = 0.8 / len(differences)
+    summary = []
+    for i, ((method, of_method), look) in enumerate(zip(differences.items(), looks_of(list(differences)))):
+        for what, (difference, low, high) in of_method.items():
+            y = rows.index(what) - 0.4 + step * (i + 0.5)
+            is_seen = low > 0 or high < 0
+            ax.plot([low, high], [y, y], color=look["color"], lw=2)
+            face = look["color"] if is_seen else "white"
+            ax.plot(difference, y, marker=look["marker"], ms=6, ls="", color=face, mec=INK)
+            seen = "" if is_seen else ", no difference seen"
+            summary.append(f"{method}, {what}: {difference:+.1f} from {low:+.1f} to {high:+.1f}{seen}")
+        ax.plot([], [], marker=look["marker"], color=look["color"], mec=INK, label=method)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
+    ax.set_title(title, pad=24)
+    ax.legend(frameon=False, fontsize=8, ncols=len(differences), loc="lower right", bbox_to_anchor=(1, 1))
+    return with_alt(fig, f"{xlabel}. {'; '.join(summary)}.")
+
+
 def k_curves(ks: Sequence[int], curves: Mapping[str, Sequence[float]], title: str = "") -> Figure:
     """Per cent against K on a logarithmic axis; curves of one value a K."""
     fig, ((ax,),) = grid(6, 3.6)

@@ -43,6 +43,12 @@ FIGURES = {
     ),
     "slopes": (lambda: plots.slopes({"base": 40.0}, {"CoOp": {"base": [41.0, 43.0]}}), "base 40.0.*CoOp base 42.0"),
     "dots": (lambda: plots.seed_dots({"a": [1.0, 3.0]}, 1.5, "H"), "a 2.0; zero-shot student 1.5"),
+    "forest": (
+        lambda: plots.forest(
+            {"CoOp": {"base": (2.0, 1.0, 3.0)}, "KDPL": {"base": (0.5, -1.0, 2.0), "novel": (1, 0.5, 2)}}
+        ),
+        r"CoOp, base: \+2.0 from \+1.0 to \+3.0; KDPL, base: .*, no difference seen; KDPL, novel: \+1.0 .* \+2.0",
+    ),
     "selected": (
         lambda: plots.selected_names(NAMES, [0.5, 0.3, 0.1], [True, False, True]),
         "3 names .*, 2 of them true.*first: sushi",
