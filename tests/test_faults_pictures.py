@@ -1,6 +1,7 @@
 """What goes wrong with pictures and folders, as a table: what is there → the sentence that is said → what is kept."""
 
 import io
+import os
 import re
 import struct
 import tarfile
@@ -13,6 +14,7 @@ from PIL import Image
 import kdpl_utils as kd
 from kdpl_utils.apps.inspect import folder_images
 from kdpl_utils.apps.predict import named_pictures
+from kdpl_utils.worlds.finding import find_pictures
 from kdpl_utils.worlds.photo_worlds import folder_world
 
 # --- one broken picture among good ones, in every way in -------------------------------------------------------------
@@ -215,3 +217,319 @@ def test_pixels_are_opened_in_a_forked_process(tmp_path):
         )
         (there,) = list(loader)
     assert torch.equal(here, there)
+
+
+# --- folders ---------------------------------------------------------------------------------------------------------
+
+
+def fill(root, tree):
+    """``tree``: subfolder → how many pictures lie in it, each of another colour; names count on."""
+    shade = 0
+    for below, number in tree.items():
+        (root / below).mkdir(parents=True, exist_ok=True)
+        for n in range(number):
+            shade += 1
+            Image.new("RGB", (4, 4), (shade, shade // 256, 7)).save(root / below / f"{n:03d}.png")
+    return root
+
+
+def read(root, *arguments, **options):
+    """A world without a dictionary, and what was said."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        world = folder_world(root, *arguments, dictionary=["tree"], **options)
+    return world, [str(one.message) for one in said]
+
+
+def sizes(world):
+    return len(world.train), len(world.val), len(world.test)
+
+
+TEN = {"cat": 10, "dog": 10}
+CUT = r"so each class is cut, the same way each time: 50 % training, 20 % validation, 30 % test"
+SPLIT = {"train/cat": 5, "train/dog": 4, "test/cat": 3, "test/dog": 2}
+
+
+def parts(train, test, val=""):
+    tree = {f"{train}/cat": 5, f"{train}/dog": 4, f"{test}/cat": 3, f"{test}/dog": 2}
+    return tree | ({f"{val}/cat": 2} if val else {})
+
+
+CATS = ("cat", "dog")
+NO_TEST = "has no test pictures, so those for validation are tested on"
+ONE = "one class cannot be told from anything, so they count as unlabelled"
+LAYOUTS = {  # what lies where → class names, (train, val, test), the sentences that are said and no others
+    "classes": (TEN, CATS, (10, 4, 6), [f"has no subfolders train and test, {CUT}"]),
+    "train and test": (SPLIT, CATS, (9, 0, 5), []),
+    "train, valid and test": (parts("train", "test", "valid"), CATS, (9, 2, 5), []),
+    "Train and Test": (parts("Train", "Test"), CATS, (9, 0, 5), []),
+    "TRAINING, TESTING, VALIDATION": (parts("TRAINING", "TESTING", "VALIDATION"), CATS, (9, 2, 5), []),
+    "training_set and test_set": (parts("training_set", "test_set", "dev_set"), CATS, (9, 2, 5), []),
+    "trainset, testset, valset": (parts("trainset", "testset", "valset"), CATS, (9, 2, 5), []),
+    "train2017 and val2017": (parts("train2017", "val2017"), CATS, (9, 0, 5), [NO_TEST]),
+    "train-images, test-images": (parts("train-images", "test-images"), CATS, (9, 0, 5), []),
+    "images.train, images.test": (parts("images.train", "images.test"), CATS, (9, 0, 5), []),
+    "trainData and testData": (parts("trainData", "testData"), CATS, (9, 0, 5), []),
+    "train and dev": (parts("train", "dev"), CATS, (9, 0, 5), [NO_TEST]),
+    "train and eval": (parts("train", "eval"), CATS, (9, 0, 5), []),
+    "train, eval and test": (parts("train", "test", "evaluation"), CATS, (9, 2, 5), []),
+    "train, dev and holdout": (parts("train", "holdout", "development"), CATS, (9, 2, 5), []),
+    "a wrapper": ({f"pets/{c}": n for c, n in TEN.items()}, CATS, (10, 4, 6),
+                  ["All pictures lie in pets, so the subfolders there are read", CUT]),
+    "three wrappers": ({f"pets/v1/data/{c}": n for c, n in TEN.items()}, CATS, (10, 4, 6),
+                       ["All pictures lie in pets/v1/data,", CUT]),
+    "a wrapper around parts": ({f"pets/{c}": n for c, n in SPLIT.items()}, CATS, (9, 0, 5), ["lie in pets,"]),
+    "wrappers in parts": ({c.replace("/", "/images/"): n for c, n in SPLIT.items()}, CATS, (9, 0, 5), []),
+    "only train": ({f"train/{c}": n for c, n in TEN.items()}, CATS, (10, 4, 6), ["All pictures lie in train,", CUT]),
+    "only Test": ({f"Test/{c}": n for c, n in TEN.items()}, CATS, (10, 4, 6), ["All pictures lie in Test,", CUT]),
+    "val and test without train": (parts("val", "test"), CATS, (7, 3, 4), [CUT]),
+    "an unlabelled test": ({"train/cat": 10, "train/dog": 10, "test": 3}, CATS, (10, 4, 6),
+                           ["the 3 pictures of test lie in no class's folder and are left out",
+                            f"only train has labelled pictures, {CUT}"]),
+    "an unlabelled test in a folder": ({"train/cat": 10, "train/dog": 10, "test/images": 3}, CATS, (10, 4, 6),
+                                       ["the 3 pictures of test lie in no class's folder", CUT]),
+    "unlabelled training": ({"train": 9, "test/cat": 3, "test/dog": 2}, CATS, (9, 0, 5),
+                            ["the 9 training pictures have no labels: they are for KDPL"]),
+    "unlabelled parts": ({"train": 9, "test": 3}, (), (9, 0, 0),
+                         ["the 3 pictures of test have no labels, so nothing can be scored on them"]),
+    "parts in the classes": ({"cat/train": 5, "cat/test": 3, "dog/Train": 4, "dog/Test": 2}, CATS, (9, 0, 5), []),
+    "a stray picture": (TEN | {".": 1}, CATS, (10, 4, 6), ["1 pictures lie beside the subfolders .*: 000.png", CUT]),
+    "a stray picture in train": (parts("train", "test") | {"train": 1}, CATS, (9, 0, 5), ["lie in train beside"]),
+    "a folder beside the parts": (SPLIT | {"samples": 3}, CATS, (9, 0, 5),
+                                  ["Beside train, val and test there is samples, which is left out"]),
+    "a class that is only tested": (SPLIT | {"test/emu": 2}, (*CATS, "emu"), (9, 0, 7),
+                                    ["of emu there are no pictures in train, so none are learned from"]),
+    "a class that is not tested": (SPLIT | {"train/emu": 2}, (*CATS, "emu"), (11, 0, 5),
+                                   ["of emu there are no pictures in test, so none are tested on"]),
+    "one class": ({"cat": 10}, (), (10, 0, 0), [ONE]),
+    "one class in parts": ({"train/cat": 10, "test/cat": 5}, (), (15, 0, 0), [ONE]),
+    "a folder that names no class": ({"images": 10}, (), (10, 0, 0), ["one subfolder images, which names no class"]),
+    "only pictures for training": ({"train": 10}, (), (10, 0, 0), []),
+    "an empty subfolder": (TEN | {"emu": 0}, CATS, (10, 4, 6), ["1 subfolders have no picture .*: emu", CUT]),
+    "a train among toys": ({"train/old": 5, "train/new": 5, "ship": 10}, ("ship", "train"), (10, 4, 6),
+                           ["1 of 2 classes .*.train: new, old.", "train is taken for a class", CUT]),
+    "groups of classes": ({"pets/cat": 5, "pets/dog": 5, "farm/cow": 5, "farm/pig": 5}, ("farm", "pets"), (10, 4, 6),
+                          ["2 of 2 classes have their pictures in subfolders .farm: cow, pig.*first level", CUT]),
+    "numbers": ({str(n): 2 for n in range(12)}, tuple(str(n) for n in range(12)), (12, 0, 12), [CUT]),
+    "numbers behind letters": ({f"class{n}": 2 for n in range(12)}, tuple(f"class{n}" for n in range(12)), (12, 0, 12),
+                               [CUT]),
+    "numbers before names": ({"1. cat": 2, "10. emu": 2, "2. dog": 2}, ("1. cat", "2. dog", "10. emu"), (3, 0, 3),
+                             [CUT]),
+    "what systems leave": (TEN | {"__MACOSX/cat": 3, "@eaDir": 3, ".thumbnails": 3}, CATS, (10, 4, 6), [CUT]),
+    "names of two words": ({"test_tube": 10, "train station": 10}, ("test tube", "train station"), (10, 4, 6), [CUT]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_a_layout_is_understood_and_what_is_odd_is_said(kind, tmp_path):
+    tree, names, expected, sentences = LAYOUTS[kind]
+    world, said = read(fill(tmp_path, tree))
+    assert (world.classnames, sizes(world)) == (names, expected), said
+    assert len(said) == len(sentences) and all(re.search(a, b) for a, b in zip(sentences, said)), said
+    again, _ = read(tmp_path)
+    assert [again.train.key, again.test.key] == [world.train.key, world.test.key]
+    shades = [image.getpixel((0, 0)) for split in (world.train, world.val, world.test) for image in split.images]
+    assert len(set(shades)) == len(shades)  # no picture in two parts
+
+
+MISTAKES = {  # what lies where, what is asked for → the sentence
+    "as many in the folder itself": (TEN | {".": 20}, {}, "20 pictures lie in the folder itself and 20 in subfolders"),
+    "fewer names": (TEN, {"classnames": ["cat"]}, "1 names for the 2 subfolders of .* in the order cat, dog"),
+    "a name of another folder": (TEN, {"classnames": ["dog", "emu"]}, "'dog' is that of a subfolder .*with another"),
+    "a name for no folder": (TEN, {"classnames": {"emu": "Emu"}}, "no subfolder 'emu': it has cat, dog"),
+    "names by folder for one heap": ({".": 3}, {"classnames": {"a": "b"}}, "give a list of names instead"),
+    "labels of one heap": ({".": 3}, {"labelled": True}, "no pictures in subfolders: make one for each class"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_what_cannot_be_understood_is_refused_in_a_sentence(kind, tmp_path):
+    tree, options, sentence = MISTAKES[kind]
+    with pytest.raises(ValueError, match=sentence) as caught:
+        folder_world(fill(tmp_path, tree), dictionary=["tree"], **options)
+    assert "\n" not in str(caught.value)
+
+
+def shade_of(world):
+    """Class name → colours of its pictures, in whatever part."""
+    found = {}
+    for split in (world.train, world.val, world.test):
+        for image, label in zip(split.images, split.labels.tolist()):
+            found.setdefault(world.classnames[label], set()).add(image.getpixel((0, 0)))
+    return found
+
+
+NAMES = ["beer mug", "banana", "baby bottle"]
+
+
+@pytest.mark.parametrize(
+    "given", [NAMES, ["Banana", "BEER_MUG", "baby-bottle"], ("banana", "baby  bottle", "beer mug")]
+)
+def test_names_find_their_own_folders(given, tmp_path):
+    """In whatever order and spelling; label k means the k-th name that was given."""
+    fill(tmp_path, {"baby_bottle": 4, "banana": 4, "beer mug": 4})
+    plain, (world, said) = shade_of(read(tmp_path)[0]), read(tmp_path, given)
+    assert [name.lower() for name in world.classnames] == [name.replace("_", " ").lower() for name in given]
+    for name, shades in shade_of(world).items():
+        assert shades == plain[" ".join(name.lower().replace("_", " ").replace("-", " ").split())]
+    assert len(said) == 1  # the cut
+
+
+def test_other_names_go_in_order_which_is_printed(tmp_path):
+    fill(tmp_path, {str(n): 4 for n in range(12)})
+    plain = shade_of(read(tmp_path)[0])
+    world, said = read(tmp_path, [f"name {n}" for n in range(12)])
+    assert {name.removeprefix("name "): shades for name, shades in shade_of(world).items()} == plain
+    assert "the names go with its subfolders in order: 0 = name 0, 1 = name 1, 2 = name 2" in said[0]
+    assert "10 = name 10, 11 = name 11." in said[0]
+
+
+def test_more_names_than_folders_are_classes_without_pictures(tmp_path):
+    world, said = read(fill(tmp_path, TEN), ["emu", "dog", "cat"])
+    assert sorted(shade_of(world)) == ["cat", "dog"] and "has no pictures of emu" in said[0]
+
+
+def test_nothing_moves_when_another_class_comes_or_is_renamed(tmp_path):
+    fill(tmp_path, {"cat": 10, "dog": 10, "emu": 10})
+
+    def parts_of(name):
+        world, _ = read(tmp_path)
+        splits = {part: getattr(world, part) for part in ("train", "val", "test")}
+        return {
+            part: {
+                image.getpixel((0, 0)) for image, y in zip(split.images, split.labels) if world.classnames[y] == name
+            }
+            for part, split in splits.items()
+        }
+
+    before = parts_of("dog")
+    fill(tmp_path, {"ant": 3})
+    (tmp_path / "cat").rename(tmp_path / "zebra")
+    assert parts_of("dog") == before
+    Image.new("RGB", (4, 4), (0, 99, 0)).save(tmp_path / "dog" / "more.png")
+    after = parts_of("dog")
+    assert sum(len(before[part] - after[part]) for part in before) <= 2  # to keep the shares, and no more
+
+
+OTHERS = {"heic": [".heic", ".HEIC"], "tga": [".tga"], "raw": [".cr2", ".nef"], "none": [""]}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_class_of_other_files_does_not_vanish_in_silence(kind, tmp_path):
+    fill(tmp_path, TEN)
+    (tmp_path / "emu").mkdir()
+    for n, suffix in enumerate(OTHERS[kind] * 2):
+        (tmp_path / "emu" / f"{n}{suffix}").write_bytes(b"something")
+    (tmp_path / "cat" / "notes.txt").write_text("no picture, and no loss")
+    world, said = read(tmp_path)
+    counted = ", ".join(f"{len(OTHERS[kind]) * 2 // len({s.lower() for s in OTHERS[kind]})} {s or 'without a suffix'}"
+                        for s in sorted({s.lower() for s in OTHERS[kind]}))  # fmt: skip
+    assert f"1 subfolders have no picture that can be read and are no classes: emu ({counted})" in said[0]
+    assert f"files are not opened: {counted}; if these are pictures, convert them" in said[1]
+    assert world.classnames == CATS and len(said) == 3
+
+
+def test_pictures_by_other_suffixes_are_pictures(tmp_path):
+    (tmp_path / "a").mkdir()
+    kinds = {"1.jfif": "JPEG", "2.JPE": "JPEG", "3.avif": "AVIF", "4.jp2": "JPEG2000", "5.PNM": "PPM", "6.TIF": "TIFF",
+             "7.dib": "BMP", "8.apng": "PNG", "9.gif": "GIF"}  # fmt: skip
+    for name, kind in kinds.items():
+        NOISE.convert("RGB").save(tmp_path / "a" / name, kind)
+    world, said = read(tmp_path, ["x", "y"])
+    assert len(world.train) == 9 and all(image.size == (80, 60) for image in world.train.images)
+
+
+def test_a_folder_of_other_files_says_what_they_are(tmp_path):
+    (tmp_path / "1.heic").write_bytes(b"something")
+    with pytest.raises(ValueError, match="has no pictures that can be read.* It holds 1 .heic instead, .*convert them"):
+        read(tmp_path)
+    (tmp_path / "2.jpg").write_bytes(b"something")
+    with pytest.raises(ValueError, match="The 1 that are called so are broken"):
+        read(tmp_path)
+
+
+def test_links_are_followed_and_loops_are_not(tmp_path):
+    elsewhere = fill(tmp_path / "elsewhere", {"cat": 10, "birds": 10})
+    root = fill(tmp_path / "root", {"dog": 10})
+    (root / "cat").symlink_to(elsewhere / "cat", target_is_directory=True)
+    (root / "loop").symlink_to(root, target_is_directory=True)
+    (root / "dog" / "up").symlink_to("..", target_is_directory=True)
+    (root / "all").symlink_to(tmp_path, target_is_directory=True)
+    (root / "hound").symlink_to("dog", target_is_directory=True)
+    (root / "gone").symlink_to("nowhere")
+    (root / "dog" / "gone.png").symlink_to("nowhere.png")
+    os.mkfifo(root / "dog" / "pipe.png")
+    world, said = read(root)
+    assert world.classnames == CATS and sum(sizes(world)) == 20
+    told = "\n".join(said)
+    for sentence in ("all is a link to a folder around it", "loop is a link to a folder around it",
+                     "dog/up is a link to a folder around it", "hound is a link to .*/dog, which is read already",
+                     "gone is a link to what is not there", "dog/gone.png is a link to what is not there",
+                     "dog/pipe.png is no regular file"):  # fmt: skip
+        assert re.search(sentence, told), sentence
+
+
+def test_two_folders_that_link_to_each_other(tmp_path):
+    fill(tmp_path / "a", {"cat": 4}), fill(tmp_path / "b", {"dog": 4})
+    (tmp_path / "a" / "b").symlink_to(tmp_path / "b", target_is_directory=True)
+    (tmp_path / "b" / "a").symlink_to(tmp_path / "a", target_is_directory=True)
+    assert len(find_pictures(tmp_path / "a")) == 8 and len(find_pictures(tmp_path)) == 8
+
+
+def test_a_folder_that_may_not_be_opened_is_said(tmp_path, monkeypatch):
+    fill(tmp_path, TEN | {"emu": 3})
+    plain = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("emu"):
+            raise PermissionError(13, "Permission denied")
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    world, said = read(tmp_path)
+    assert world.classnames == CATS and "emu cannot be opened (Permission denied)" in said[0]
+
+
+@pytest.mark.parametrize(
+    "make, path, error, sentence",
+    [
+        (
+            lambda home: None,
+            "pixtures",
+            FileNotFoundError,
+            "no folder .*pixtures: .*; beside it there is pictures",
+        ),
+        (lambda home: None, "no/where", FileNotFoundError, "There is no folder .*no/where"),
+        (
+            lambda home: (home / "a.zip").write_bytes(b"PK"),
+            "a.zip",
+            NotADirectoryError,
+            "a.zip is a file: give",
+        ),
+        (
+            lambda home: (home / "e").mkdir(),
+            "e",
+            ValueError,
+            "e has no pictures that can be read: put",
+        ),
+    ],
+)
+def test_a_mistyped_path_is_said(make, path, error, sentence, tmp_path):
+    fill(tmp_path, {"pictures": 2})
+    make(tmp_path)
+    with pytest.raises(error, match=sentence):
+        read(tmp_path / path)
+
+
+def test_a_home_that_nobody_has():
+    with pytest.raises(FileNotFoundError, match="begins with ~ and no home folder is known: spell it out"):
+        read("~nobody-of-this-name/pictures")
+
+
+def test_a_folder_whose_name_is_no_text_is_said(tmp_path):
+    fill(tmp_path, TEN)
+    os.mkdir(os.fsencode(tmp_path) + b"/b\xff")
+    Image.new("RGB", (4, 4)).save(os.fsencode(tmp_path) + b"/b\xff/1.png")
+    with pytest.raises(ValueError, match=r"The subfolder 'b\\udcff' of .* holds bytes that are no letters: rename it"):
+        read(tmp_path)

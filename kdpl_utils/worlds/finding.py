@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import stat
 from collections import Counter
@@ -27,13 +28,11 @@ class Found:
     Attributes:
         pictures: sorted paths of the files that are called as pictures are, below the folder as it was given.
         others: for each subfolder, as a path below the folder, how many other files of each suffix it holds itself.
-        empty: subfolders without any picture at any depth, the outermost of each branch.
         problems: a sentence for each link that is not followed and each folder that cannot be opened.
     """
 
     pictures: list[str] = field(default_factory=list)
     others: dict[str, Counter] = field(default_factory=dict)
-    empty: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def suffixes_in(self, folder: str = "") -> Counter:
@@ -59,6 +58,14 @@ def find_pictures(folder: Path) -> list[str]:
     return found.pictures
 
 
+def as_path(given: str | Path) -> Path:
+    """A path with ``~`` as the home folder."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(f"{given} begins with ~ and no home folder is known: spell it out.") from error
+
+
 def check_folder(folder: Path) -> None:
     """Refuse what is no folder, with the nearest name beside it."""
     if folder.is_dir():
@@ -68,10 +75,11 @@ def check_folder(folder: Path) -> None:
     raise FileNotFoundError(f"There is no folder {folder}: give the path of a folder of pictures{_nearest(folder)}.")
 
 
-def no_pictures(folder: Path, found: Found) -> str:
-    """The sentence about a folder without pictures."""
+def no_pictures(folder: Path, found: Found, unreadable: int = 0) -> str:
+    """The sentence about a folder without pictures, of which ``unreadable`` are called so and are broken."""
     instead = found.suffixes_in()
     what = f" It holds {in_words(instead)} instead, which are not opened here: convert them." if instead else ""
+    what += f" The {unreadable} that are called so are broken." if unreadable else ""
     problems = "".join(f" {problem}" for problem in found.problems[:SHOWN])
     return f"{folder} has no pictures that can be read: put JPEG or PNG files there, or in subfolders.{what}{problems}"
 
@@ -109,7 +117,6 @@ def look_through(folder: Path) -> Found:
         else:
             _walk(folder, below, found, links, seen)
     found.pictures.sort()
-    found.empty = _outermost(found, folder)
     return found
 
 
@@ -157,8 +164,8 @@ def _is_note(name: str) -> bool:
     return suffix.lower() in NOTES or (not suffix and stem.isupper())  # README, LICENSE
 
 
-def _outermost(found: Found, folder: Path) -> list[str]:
-    """Of the subfolders without a picture at any depth those that lie in no other one of them."""
+def without_pictures(found: Found, folder: Path) -> list[str]:
+    """The subfolders that have no picture at any depth and lie in no other one of them, as paths below the folder."""
     filled = {""}
     for picture in found.pictures:
         below = os.path.dirname(os.path.relpath(picture, folder))
@@ -171,8 +178,6 @@ def _outermost(found: Found, folder: Path) -> list[str]:
 
 def _nearest(folder: Path) -> str:
     """The names beside a mistyped one that are most like it."""
-    import difflib
-
     parent = folder.parent
     if not parent.is_dir():
         return ""

@@ -15,6 +15,7 @@ from ..support.disk import digest
 from ..vlm import TEMPLATE, check_names
 from .datasets import DATASETS, data_folder, is_there, read_dataset
 from .dictionaries import load_dictionary
+from .finding import as_path
 from .folders import Names, read_folder
 from .photos import Files, Labelled, Photo, open_photo
 from .shards import is_shards, tar_pictures
@@ -37,21 +38,28 @@ def folder_world(
     """One's own pictures, in a folder or in tar files, as a world; opened when looked at.
 
     * ``path/<class>/…``: labelled; each class is cut into 50 % training, 20 % validation, 30 % test (seeded).
-      With ``path/train/<class>/…`` and ``path/test/<class>/…`` (and ``val``) nothing is cut.
+      With ``path/train/<class>/…`` and ``path/test/<class>/…`` (and ``val``) nothing is cut; other usual names of
+      these parts are known, in any case, and may lie in the classes as well.  Without ``test`` it is tested on ``val``.
+      Folders that only wrap others are looked through.
     * ``path/…`` with ``classnames``: no labels (-1), all for training, all classes are ``base``: for KDPL.
     * ``path/…`` alone: no names either, C = 0: for class-agnostic KDPL.  Neither of the two can be scored.
     * ``train-{000..146}.tar`` or ``train-*.tar``: as the last two; the pictures stay in the webdataset shards.
 
+    What is left out (broken pictures, files of other kinds, strays, links in a circle) is said in a warning.
+
     Args:
         classnames: names of the classes; of a labelled folder one for each subfolder, in the order of their names,
-            or a dict from subfolders to names.  By default the subfolders' own.
+            or a dict from subfolders to names.  Names that are the subfolders' own may come in any order.  By default
+            the subfolders' own; those that begin with a number are in the order of these numbers.
         labelled: whether subfolders are classes; by default, if the pictures lie in subfolders.
         templates, dictionary, root: as in ``World`` and ``load_world``.
 
     Raises:
         FileNotFoundError, ValueError: no such folder, no picture in it, or names that do not fit.
     """
-    folder = Path(path).expanduser().resolve()
+    if classnames is not None and not isinstance(classnames, Mapping):
+        classnames = check_names(classnames)
+    folder = as_path(path).resolve()
     files = _in_shards(path, classnames, labelled) if is_shards(path) else read_folder(folder, classnames, labelled)
     classes = tuple(check_names(files.classnames)) if files.classnames else ()
     world = _photo_world(folder.name, files._replace(classnames=classes), tuple(templates), upright=True)
@@ -66,7 +74,7 @@ def folder_world(
         novel=range(len(classes), len(classes)),
         train=replace(world.train, unusable_because=none + "learn from world.train as it is, with KDPL."),
         val=replace(world.val, unusable_because=unscored),
-        test=replace(world.test, unusable_because=unscored),
+        test=world.test if len(world.test) else replace(world.test, unusable_because=unscored),
     )
 
 

@@ -6,13 +6,14 @@ import functools
 import io
 import random
 import warnings
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from ..support.disk import digest
 from ..support.pictures import as_rgb, is_picture, open_picture
 from ..support.prefetch import openers
 
@@ -122,13 +123,19 @@ def class_folders(folder: Path) -> list[Path]:
     return found
 
 
-def cut(items: Iterable, key: str, train: float, val: float) -> tuple[list, list, list]:
-    """A seeded cut of one class into (train, val, test), a pure function of the set of items and of ``key``.
+def _file_name(item: object) -> str:
+    return PurePath(str(item)).name
 
-    Shares are rounded as in CoOp's ``read_and_split_data``; at least one item is for training; test is the rest.
+
+def cut(
+    items: Iterable, key: str, train: float, val: float, name_of: Callable[[object], str] = _file_name
+) -> tuple[list, list, list]:
+    """A seeded cut of one class into (train, val, test): each item's place is drawn by ``key`` and its own name.
+
+    So the cut is the same wherever the items lie, and one item more moves at most one other from each part to the
+    next.  Shares are rounded as in CoOp's ``read_and_split_data``; at least one item is for training; test is the rest.
     """
-    items = sorted(items)
-    random.Random(key).shuffle(items)
+    items = sorted(items, key=lambda item: (digest(key, name_of(item)), str(item)))
     first = max(1, round(train * len(items)))
     second = first + round(val * len(items))
     return sorted(items[:first]), sorted(items[first:second]), sorted(items[second:])
@@ -140,11 +147,20 @@ def sample(items: Iterable, most: int, key: str) -> list:
     return sorted(random.Random(key).sample(items, min(most, len(items))))
 
 
-def cut_classes(classes: Sequence[Iterable], key: str, train: float, val: float) -> tuple[Labelled, Labelled, Labelled]:
-    """``cut`` for each class; label k is that of ``classes[k]``, and each part is sorted by label, then path."""
+def cut_classes(
+    classes: Mapping[str, Iterable],
+    key: str,
+    train: float,
+    val: float,
+    name_of: Callable[[object], str] = _file_name,
+) -> tuple[Labelled, Labelled, Labelled]:
+    """``cut`` for each class, seeded by its name: what becomes of other classes moves none of its pictures.
+
+    Label k is that of the k-th class, and each part is sorted by label, then path.
+    """
     parts = ([], [], [])
-    for label, items in enumerate(classes):
-        for part, chosen in zip(parts, cut(items, f"{key}/{label}", train, val), strict=True):
+    for label, (name, items) in enumerate(classes.items()):
+        for part, chosen in zip(parts, cut(items, f"{key}/{name}", train, val, name_of), strict=True):
             part += [(item, label) for item in chosen]
     return parts
 

@@ -17,7 +17,7 @@ import torchvision
 from PIL import Image
 
 from kdpl_utils.shots import few_shot
-from kdpl_utils.worlds import datasets, imagenet
+from kdpl_utils.worlds import datasets, imagenet, official
 from kdpl_utils.worlds.load import load_world, world_names
 from kdpl_utils.worlds.world import of_classes
 
@@ -157,7 +157,7 @@ def write_dtd(root, layout):
 
 
 def write_eurosat(root, layout):
-    write_classes(root / "eurosat" / "2750", sorted(datasets.EUROSAT_NAMES), hidden=False)
+    write_classes(root / "eurosat" / "2750", sorted(official.EUROSAT_NAMES), hidden=False)
 
 
 def write_ucf(root, layout):
@@ -569,7 +569,7 @@ def test_pathmnist_is_read_from_its_largest_file(tmp_path):
 
 def test_pathmnist_names_are_medmnists():
     info = pytest.importorskip("medmnist").INFO["pathmnist"]["label"]
-    assert datasets.PATHMNIST_NAMES == tuple(info[str(i)] for i in range(9))
+    assert official.PATHMNIST_NAMES == tuple(info[str(i)] for i in range(9))
 
 
 def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):

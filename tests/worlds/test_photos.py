@@ -33,10 +33,20 @@ def test_shares_are_rounded_and_training_gets_the_first(n, shares, sizes):
 
 
 def test_classes_are_cut_one_by_one():
-    parts = cut_classes([range(10), range(10, 20)], "key", 0.5, 0.2)
+    parts = cut_classes({"a": range(10), "b": range(10, 20)}, "key", 0.5, 0.2)
     assert [[y for _, y in part] for part in parts] == [[0] * 5 + [1] * 5, [0] * 2 + [1] * 2, [0] * 3 + [1] * 3]
     assert all(item // 10 == y for part in parts for item, y in part)
     assert of_labels([("a", 2), ("b", 0), ("c", 2)], 3) == [["b"], [], ["a", "c"]]
+
+
+def test_one_picture_more_moves_one_other_of_a_part_at_most():
+    names = [f"{n:03d}.jpg" for n in range(40)]
+    before = [set(part) for part in cut(names, "key", 0.5, 0.2)]
+    for more in ("0000.jpg", "new.jpg", "zzz.jpg"):
+        after = cut([*names, more], "key", 0.5, 0.2)
+        assert all(len(was - set(now)) <= 1 for was, now in zip(before, after))
+    there, here = cut([f"/else/{n}" for n in names], "key", 0.5, 0.2), cut(names, "key", 0.5, 0.2)
+    assert [[n.removeprefix("/else/") for n in part] for part in there] == list(here)
 
 
 def test_draw_takes_all_of_few():
