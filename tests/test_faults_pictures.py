@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import kdpl_utils as kd
+from kdpl_utils.apps.cli import main
 from kdpl_utils.apps.inspect import folder_images
 from kdpl_utils.apps.predict import named_pictures
 from kdpl_utils.worlds.finding import find_pictures
@@ -533,3 +534,78 @@ def test_a_folder_whose_name_is_no_text_is_said(tmp_path):
     Image.new("RGB", (4, 4)).save(os.fsencode(tmp_path) + b"/b\xff/1.png")
     with pytest.raises(ValueError, match=r"The subfolder 'b\\udcff' of .* holds bytes that are no letters: rename it"):
         read(tmp_path)
+
+
+# --- through the command ---------------------------------------------------------------------------------------------
+
+ADAPT = ["--student", "emoji-student-rn", "--teacher", "emoji-teacher-small", "--epochs", "1"]
+
+
+@pytest.fixture(scope="module")
+def emoji():
+    return kd.load_world("emoji/activities")
+
+
+def emoji_folder(world, root, tree):
+    """``tree``: subfolder → (class, how many of its pictures, from the n-th on)."""
+    for below, (label, number, first) in tree.items():
+        (root / below).mkdir(parents=True, exist_ok=True)
+        for n, row in enumerate((world.test.labels == label).nonzero().flatten()[first : first + number].tolist()):
+            world.test.images[row].save(root / below / f"{n}.png")
+    return root
+
+
+@pytest.fixture
+def words(tmp_path):
+    (tmp_path / "words.txt").write_text("balloon\ntrophy\npaint\n")
+    return str(tmp_path / "words.txt")
+
+
+def test_adapt_says_what_it_decided_and_what_it_left_out(emoji, words, tmp_path, capsys):
+    """A wrapper, Train beside an unlabelled test, a broken picture and a folder of HEIC, each said in plain words."""
+    folder = emoji_folder(emoji, tmp_path / "mine", {"a/Train/balloon": (0, 8, 0), "a/Train/trophy": (1, 8, 0),
+                                                     "a/test": (0, 3, 8)})  # fmt: skip
+    (folder / "a/Train/trophy/broken.jpg").write_bytes(JPEG[:500])
+    (folder / "a/Train/kite").mkdir()
+    (folder / "a/Train/kite/1.heic").write_bytes(b"something")
+    assert main(["adapt", str(folder), "--out", str(tmp_path / "o"), "--dictionary", words, *ADAPT]) == 0
+    printed, said = capsys.readouterr()
+    assert "8 pictures, 2 class names, kdpl with coop" in printed and "test accuracy, learned" in printed
+    for sentence in ("kdpl: 1 of 20 pictures cannot be read and are left out: .*broken.jpg",
+                     "kdpl: .*no picture that can be read and are no classes: a/Train/kite .1 .heic.",
+                     "kdpl: .*All pictures lie in a, so", "kdpl: .*the 3 pictures of test lie in no class",
+                     "kdpl: .*only train has labelled pictures, so each class is cut"):  # fmt: skip
+        assert re.search(sentence, said), (sentence, said)
+    assert "UserWarning" not in said and "Traceback" not in said
+
+
+def test_adapt_learns_from_an_unlabelled_train_and_is_judged_on_the_test(emoji, words, tmp_path, capsys):
+    folder = emoji_folder(
+        emoji, tmp_path / "mine", {"train": (0, 6, 0), "test/balloon": (0, 4, 6), "test/trophy": (1, 4, 0)}
+    )
+    assert main(["adapt", str(folder), "--out", str(tmp_path / "o"), "--dictionary", words, *ADAPT]) == 0
+    printed, said = capsys.readouterr()
+    assert "6 pictures, 2 class names" in printed and "test accuracy, learned" in printed
+    assert "the 6 training pictures have no labels: they are for KDPL" in said
+
+
+def test_adapt_takes_subfolders_as_no_classes_when_asked(emoji, words, tmp_path, capsys):
+    folder = emoji_folder(emoji, tmp_path / "mine", {".": (0, 4, 0), "more": (1, 4, 0)})
+    command = ["adapt", str(folder), "--out", str(tmp_path / "o"), "--dictionary", words, *ADAPT]
+    assert main([*command, "--names", "balloon", "trophy"]) == 2
+    assert "4 pictures lie in the folder itself and 4 in subfolders" in capsys.readouterr().err
+    assert main([*command, "--names", "balloon", "trophy", "--flat"]) == 0
+    assert "8 pictures, 2 class names, kdpl" in capsys.readouterr().out
+
+
+def test_predict_names_the_others_and_says_which_it_cannot_read(emoji, words, tmp_path, capsys):
+    folder = emoji_folder(emoji, tmp_path / "mine", {".": (0, 4, 0)})
+    command = ["adapt", str(folder), "--out", str(tmp_path / "o"), "--dictionary", words, *ADAPT]
+    assert main([*command, "--names", "balloon", "trophy"]) == 0
+    (folder / "00.jpg").write_bytes(JPEG[:500])
+    capsys.readouterr()
+    status = main(["predict", str(tmp_path / "o" / "classifier.safetensors"), str(folder), str(tmp_path / "typo.png")])
+    printed, said = capsys.readouterr()
+    assert status == 2 and len(printed.splitlines()) == 4 and all("balloon" in line for line in printed.splitlines())
+    assert re.search(r"00.jpg cannot be read as a picture", said) and "There is no file" in said
+    assert len(said.splitlines()) == 2

@@ -57,12 +57,13 @@ def adapt_folder(
     seed: int = 0,
     onnx: bool = False,
     dictionary: str | Path | Sequence[str] = "imagenet21k",
+    labelled: bool | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Adapted:
     """Learn prompts from a folder of pictures, mostly without labels, and write everything that came of it.
 
     Args:
-        folder: as ``folder_world`` reads it: with a subfolder for each class, or just pictures.
+        folder, labelled: as ``folder_world`` reads it: with a subfolder for each class, or just pictures.
         out: gets ``learned.safetensors``, ``classifier.safetensors``, ``classifier.onnx`` and ``README.md``.
         classnames: what may be in the pictures; without them and without subfolders the names come from
             ``dictionary``, and there is no classifier to export.
@@ -81,7 +82,7 @@ def adapt_folder(
         FileNotFoundError: there is no such folder, or no picture in it.
     """
     start, out = time.perf_counter(), Path(out)
-    world = folder_world(folder, classnames, dictionary=dictionary)
+    world = folder_world(folder, classnames, labelled=labelled, dictionary=dictionary)
     mode = _chosen_mode(world, folder, mode, labels)
     student, teacher = student or world.student, teacher or world.teacher
     recipe = _recipe(learner, mode, student, epochs, lr, seed)

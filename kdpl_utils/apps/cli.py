@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     args = parser().parse_args(arguments)
     try:
-        return args.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return args.run(args)
     except RunsFailed as error:
         sys.stderr.write(f"kdpl {args.command}: {error}\n")
         return 1
@@ -33,8 +36,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")  # a path may be no text
     sys.stdout.flush()
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """The sentence alone: where in the package it was said helps no user."""
+    sys.stderr.write(f"kdpl: {message}\n")
 
 
 # --- worlds --------------------------------------------------------------------------------------------------------
@@ -69,6 +78,7 @@ def _add_adapt(commands) -> None:
     command.add_argument("--out", type=Path, required=True, help="folder for prompts, classifier and model card")
     command.add_argument("--names", nargs="+", help="class names")
     command.add_argument("--names-file", type=Path, help="a text file with a class name a line")
+    command.add_argument("--flat", action="store_true", help="subfolders are no classes: all pictures are unlabelled")
     command.add_argument("--mode", choices=MODES)
     command.add_argument("--learner", default="coop", choices=LEARNERS)
     command.add_argument("--student", type=_model, help="name/weights (default: ViT-B-32-quickgelu/openai)")
@@ -93,7 +103,7 @@ def _adapt(args: argparse.Namespace) -> int:
     adapted = adapt_folder(
         args.folder, args.out, names, args.mode, args.learner, args.student, args.teacher, args.epochs, args.lr,
         views=args.views, labels=args.labels, precision=args.precision, seed=args.seed, onnx=args.onnx,
-        dictionary=args.dictionary, report=_say,
+        dictionary=args.dictionary, labelled=False if args.flat else None, report=_say,
     )  # fmt: skip
     _say("\n".join(f"{what}: {value:.1f} %" for what, value in adapted.measured.items()))
     _say("\n".join(f"written: {path}" for path in adapted.files.values()))
