@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .support.values import seed_of, whole
 from .towers.text import Prompt, build_trees, encode_forest, encode_prompts, shares_beginnings, text_tower
-from .vlm import VLM, as_prompt, check_names, has_clip_tokens, token_ids, unit
+from .vlm import VLM, as_prompt, check_names, check_templates, has_clip_tokens, token_ids, unit
 
 MAX_CACHED_FORESTS = 8  # lists of names whose trees are kept; class-agnostic learning brings a new list in every step
 
@@ -33,6 +34,7 @@ class PromptTexts:
             )
         if position not in ("end", "middle", "front"):
             raise ValueError(f"position is {position!r}: choose 'end', 'middle' or 'front'.")
+        (template,) = check_templates([template])
         self.vlm, self.n_ctx, self.position, self.template = vlm, n_ctx, position, template
         self.shares = shares_beginnings(vlm.model)
         self._layouts: dict[str, tuple[list[int], list[int]]] = {}
@@ -101,7 +103,7 @@ class PromptLearner(nn.Module):
 
     Args:
         vlm: the frozen student; its tokens must be CLIP's.
-        ctx_init: words whose token embeddings the context starts from.
+        ctx_init: words whose token embeddings the context starts from; "a photo of a" where there is no ``n_ctx``.
         n_ctx: start from N(0, 0.02²) instead, with that many vectors.
         classnames: give each of these classes a context of its own (CoOp's CSC); ``forward`` then takes only them.
         position: where the name stands: ``"end"`` (ctx name.), ``"middle"`` (half ctx, name, half ctx.) or ``"front"``.
@@ -114,20 +116,26 @@ class PromptLearner(nn.Module):
     def __init__(
         self,
         vlm: VLM,
-        ctx_init: str = "a photo of a",
+        ctx_init: str | None = None,
         n_ctx: int | None = None,
         classnames: Sequence[str] | None = None,
         position: str = "end",
         seed: int = 0,
     ):
         super().__init__()
+        if n_ctx is not None and ctx_init is not None:
+            raise ValueError(
+                f"ctx_init is {ctx_init!r} and n_ctx is {n_ctx}: give the words to start from, or the number of "
+                "vectors for a random start."
+            )
         self.context_of_class = None
         if classnames is not None:
             self.context_of_class = {name: i for i, name in enumerate(check_names(classnames))}
         contexts = 1 if self.context_of_class is None else len(self.context_of_class)
         if n_ctx is None:
-            ctx = word_vectors(vlm, ctx_init).repeat(contexts, 1, 1)
+            ctx = word_vectors(vlm, "a photo of a" if ctx_init is None else ctx_init).repeat(contexts, 1, 1)
         else:
+            n_ctx = whole(n_ctx, "n_ctx", 1)
             ctx = random_vectors(vlm, contexts * n_ctx, seed).unflatten(0, (contexts, n_ctx))
         self.texts = PromptTexts(vlm, ctx.shape[1], position)
         self.ctx = nn.Parameter(ctx[0].clone() if self.context_of_class is None else ctx)
@@ -147,7 +155,15 @@ class PromptLearner(nn.Module):
 
 
 def word_vectors(vlm: VLM, words: str) -> Tensor:
-    """(n, d) token embeddings of some words, as a start for context vectors."""
+    """(n, d) token embeddings of some words, as a start for context vectors.
+
+    Raises:
+        ValueError: no words, or a place for the name among them.
+    """
+    if not isinstance(words, str):
+        raise ValueError(f"ctx_init is {words!r}: give one text, such as 'a photo of a'.")
+    if "{" in words or "}" in words:
+        raise ValueError(f"ctx_init is {words!r}: leave {{}} out, the name follows the words by itself.")
     ids = token_ids(vlm, words) if has_clip_tokens(vlm) else []
     if has_clip_tokens(vlm) and not ids:
         raise ValueError("ctx_init has no words: give some, or n_ctx for a random start.")
@@ -157,11 +173,10 @@ def word_vectors(vlm: VLM, words: str) -> Tensor:
 
 def random_vectors(vlm: VLM, n: int, seed: int, width: int | None = None) -> Tensor:
     """(n, d) from N(0, 0.02²), d the text tower's width unless ``width`` says otherwise; the same on every device."""
-    if n < 1:
-        raise ValueError(f"n_ctx is {n}: a context has at least one vector.")
+    n, generator = whole(n, "n_ctx", 1), torch.Generator().manual_seed(seed_of(seed))
     table = text_tower(vlm.model).token_embedding.weight
     # Drawn on the CPU, whose numbers are the same everywhere; other devices have generators of their own.
-    draw = 0.02 * torch.randn(n, width or table.shape[1], generator=torch.Generator().manual_seed(seed))
+    draw = 0.02 * torch.randn(n, width or table.shape[1], generator=generator)
     return _at_least_float32(draw.to(table))
 
 

@@ -7,6 +7,8 @@ import random
 import torch
 from torch import LongTensor, Tensor
 
+from .support.values import seed_of, whole
+
 
 def few_shot(labels: Tensor, shots: int, seed: int) -> LongTensor:
     """Indices of ``shots`` pictures a class, class by class, without replacement; all where there are fewer.
@@ -14,10 +16,9 @@ def few_shot(labels: Tensor, shots: int, seed: int) -> LongTensor:
     A pure function of its arguments.  With one seed, few shots are among the many, and a class's pictures are
     the same whether or not the classes after it are there (so base-to-novel and all-class runs share them).
     """
-    if shots < 1:
-        raise ValueError(f"shots = {shots}, but a class needs at least one picture.")
+    shots = whole(shots, "shots", 1)
     labels = torch.as_tensor(labels)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_of(seed))
     if len(labels) == 0 or labels.min() < 0:
         raise ValueError("Shots are drawn class by class, and these pictures have no labels: use random_subset.")
     chosen = []
@@ -37,7 +38,7 @@ def coop_few_shot(train_labels: Tensor, val_labels: Tensor, shots: int, seed: in
     first appear, training pictures first, then min(shots, 4) for validation; smaller classes are taken whole.
     ImageNet is the exception: there the published order is that of a file system.
     """
-    rng = random.Random(seed)
+    rng, shots = random.Random(seed_of(seed)), whole(shots, "shots", 1)
 
     def sample(labels: Tensor, n: int) -> LongTensor:
         members_of_class = {}  # in the order in which labels first appear
@@ -54,4 +55,5 @@ def coop_few_shot(train_labels: Tensor, val_labels: Tensor, shots: int, seed: in
 
 def random_subset(n: int, size: int, seed: int) -> LongTensor:
     """Indices of ``size`` of n pictures, or of all where there are fewer, without a look at any label."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:size]
+    generator = torch.Generator().manual_seed(seed_of(seed))
+    return torch.randperm(whole(n, "n", 0), generator=generator)[: whole(size, "size", 0)]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .distill import select_classes, symmetric_kl
-from .vlm import ClassNames, check_names
+from .towers.words import ClassNames, check_names
 
 # What supervises: batch indices (B,) → the class names of the step, and logits (B, C) → the loss.
 Supervision = Callable[[Tensor], tuple[ClassNames, Callable[[Tensor], Tensor]]]
@@ -29,7 +29,7 @@ def from_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Supervisi
 
 def from_dictionary(teacher_logits: Tensor, dictionary: Sequence[str], k: int) -> Supervision:
     """Class-agnostic KDPL: of the teacher's logits (N, dictionary), the k names most probable in the batch."""
-    words = check_names(dictionary)
+    words = check_names(dictionary, dictionary=True)
 
     def supervise(batch: Tensor) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
         target = teacher_logits[batch]

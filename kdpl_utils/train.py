@@ -16,6 +16,9 @@ from tqdm import tqdm
 from .support.checkpoint import Checkpoint, Kept, digest_of_tensors
 from .support.disk import digest
 from .support.prefetch import ahead
+from .support.values import plain, real, seed_of, whole
+
+MOST_LR = 1e3  # beyond it no prompt was ever learned, and the first step may leave the numbers that float32 holds
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,30 @@ class Recipe:
     average: tuple[float, float] | None = None
 
     def __post_init__(self):
-        if self.average is not None and self.average[1] <= 0:
-            raise ValueError(f"average is (mean, standard deviation) in epochs, the latter above 0: {self.average}.")
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(f"A recipe needs epochs and batch_size of at least 1: {self}.")
+        """Whatever library the numbers come from, they become Python's own, which a file can hold."""
+        checked = {
+            "epochs": whole(self.epochs, "epochs", 1),
+            "batch_size": whole(self.batch_size, "batch_size", 1),
+            "lr": real(self.lr, "lr", 0, MOST_LR, above=True),
+            "momentum": real(self.momentum, "momentum", 0, 1),
+            "weight_decay": real(self.weight_decay, "weight_decay", 0, MOST_LR),
+            "warmup_epochs": whole(self.warmup_epochs, "warmup_epochs", 0),
+            "warmup_lr": real(self.warmup_lr, "warmup_lr", 0, MOST_LR),
+            "seed": seed_of(self.seed),
+            "average": _pair_of_epochs(self.average),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+
+def _pair_of_epochs(average: object) -> tuple[float, float] | None:
+    pair = plain(average, "average")
+    if pair is None:
+        return None
+    is_pair = isinstance(pair, list | tuple) and len(pair) == 2 and all(type(x) in (int, float) for x in pair)
+    if not is_pair or not abs(pair[0]) <= 1e6 or not 1e-3 <= pair[1] <= 1e6:
+        raise ValueError(f"average is (mean, standard deviation) in epochs, the latter above 0.001: not {average!r}.")
+    return tuple(pair)
 
 
 @dataclass

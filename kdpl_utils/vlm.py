@@ -16,6 +16,7 @@ from .support.disk import digest
 from .support.pictures import as_picture, middle_of_strip
 from .support.prefetch import ahead, openers
 from .towers.text import encode_prompts
+from .towers.words import check_names, check_templates
 
 TEMPLATE = "a photo of a {}."  # the one sentence of the zero-shot baseline, as in the paper
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
@@ -132,8 +133,9 @@ def unit(x: Tensor) -> Tensor:
 
 def encode_names(vlm: VLM, classnames: Sequence[str], templates: Sequence[str] = (TEMPLATE,)) -> Tensor:
     """(C, D) unit text features, without gradient: the mean over templates of unit features, made unit again."""
-    names = check_names(classnames)
-    features = [unit(encode_texts(vlm, [template.format(name) for name in names])) for template in templates]
+    names = check_names(classnames, dictionary=True)
+    sentences = check_templates(templates)
+    features = [unit(encode_texts(vlm, [sentence.format(name) for name in names])) for sentence in sentences]
     return unit(sum(features))
 
 
@@ -182,29 +184,3 @@ def check_lengths(vlm: VLM, texts: Sequence[str]) -> None:
                 f"{text!r} has {len(token_ids(vlm, text))} tokens, and {vlm.name} reads at most "
                 f"{vlm.tokenizer.context_length - 2}: shorten the class name."
             )
-
-
-class ClassNames(list[str]):
-    """Class names that ``check_names`` has cleaned and checked; it lets them pass as they are."""
-
-
-def check_names(classnames: Sequence[str]) -> ClassNames:
-    """The class names as a list, underscores as spaces; done once, where names come in.
-
-    Raises:
-        ValueError: the list is empty, or holds a name twice, or something that is not a name.
-    """
-    if isinstance(classnames, ClassNames):
-        return classnames
-    if isinstance(classnames, str):
-        raise ValueError(f"classnames is one string, {classnames!r}: give a list of names.")
-    names = list(classnames)
-    if not names:
-        raise ValueError("The list of class names is empty: give at least one name.")
-    if bad := [n for n in names if not isinstance(n, str) or not n.strip()]:
-        raise ValueError(f"{bad[0]!r} is not a class name: every name must be a non-empty string.")
-    names = ClassNames(name.replace("_", " ") for name in names)
-    if len(set(names)) < len(names):
-        double = next(n for n in names if names.count(n) > 1)
-        raise ValueError(f"The class name {double!r} occurs twice: no classifier can tell the two apart; rename one.")
-    return names

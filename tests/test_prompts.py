@@ -127,7 +127,7 @@ def test_nearest_words_of_untrained_words_are_the_words(tiny):
     "arguments, sentence",
     [
         ({"position": "left"}, "choose 'end', 'middle' or 'front'"),
-        ({"n_ctx": 0}, "at least one vector"),
+        ({"n_ctx": 0}, "n_ctx is 0: give a whole number of at least 1"),
         ({"ctx_init": " "}, "no words"),
         ({"classnames": ["a", "a"]}, "occurs twice"),
     ],

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from ..prompts import word_vectors
 from ..protocol import all_logits
+from ..support.values import plain, seed_of, whole
 from ..towers.image import encode_image
 from ..towers.text import text_tower
 from ..train import Recipe
-from ..vlm import TEMPLATE, VLM, Pixels, check_names, encode_texts, logits, unit
+from ..vlm import TEMPLATE, VLM, Pixels, check_names, check_templates, encode_texts, logits, unit
 
 
 class Learner(nn.Module):
@@ -39,7 +40,8 @@ class Learner(nn.Module):
 
     def __init__(self, vlm: VLM, **settings):
         super().__init__()
-        self.vlm, self.settings = vlm, settings
+        self.vlm = vlm
+        self.settings = {key: plain(value, key) for key, value in settings.items()}
         self.frozen_text = FrozenTexts(vlm)
 
     def text(self, classnames: Sequence[str]) -> Tensor:
@@ -111,7 +113,7 @@ class FrozenTexts:
     """
 
     def __init__(self, vlm: VLM, templates: Sequence[str] = (TEMPLATE,)):
-        self.vlm, self.templates, self.known = vlm, templates, {}
+        self.vlm, self.templates, self.known = vlm, check_templates(templates), {}
 
     def __call__(self, classnames: Sequence[str]) -> Tensor:
         return unit(self.mean(classnames))
@@ -144,7 +146,7 @@ def prompted_features(vlm: VLM, images: Tensor, tokens: list[Tensor], raw: bool 
 def seeded(seed: int) -> Iterator[None]:
     """PyTorch's own initialisation, drawn by ``seed`` and leaving the global random numbers as they were."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed_of(seed))
         yield
 
 
@@ -171,7 +173,8 @@ def check_depth(vlm: VLM, depth: int | None, published: int, towers: Sequence[st
     layers = layers_of[name]
     if depth is None:
         return min(published, layers)
-    if not 1 <= depth <= layers:
+    depth = whole(depth, "depth", 1)
+    if depth > layers:
         raise ValueError(
             f"depth is {depth}, and the {name} tower of {vlm.name} has {layers} layers: choose 1…{layers}."
         )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..prompts import PromptTexts, random_vectors
+from ..support.values import whole
 from ..towers.image import check_takes_prompts
 from ..train import Recipe
 from ..vlm import VLM
@@ -35,6 +36,7 @@ class MaPLe(Learner):
     def __init__(
         self, vlm: VLM, n_ctx: int = 2, depth: int | None = None, ctx_init: str = "a photo of a", seed: int = 0
     ):
+        n_ctx = whole(n_ctx, "n_ctx", 1)
         super().__init__(vlm, n_ctx=n_ctx, depth=depth, ctx_init=ctx_init, seed=seed)
         check_takes_prompts(vlm.model, vlm.name, "MaPLe")
         depth = check_depth(vlm, depth, 9, ("image", "text"))

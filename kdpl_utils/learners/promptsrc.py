@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..prompts import PromptTexts, random_vectors
+from ..support.values import whole
 from ..train import Recipe
 from ..vlm import VLM, logits
 from .base import FrozenTexts, Learner, check_depth, words_to_start_from
@@ -53,6 +54,7 @@ class PromptSRC(Learner):
         ctx_init: str = "a photo of a",
         seed: int = 0,
     ):
+        n_ctx = whole(n_ctx, "n_ctx", 1)
         super().__init__(vlm, n_ctx=n_ctx, depth=depth, depth_text=depth_text, ctx_init=ctx_init, seed=seed)
         self.visual = visual_tokens(vlm, n_ctx, depth, 9, seed, "PromptSRC")
         layers = check_depth(vlm, depth if depth_text is None else depth_text, 9, ("text",))

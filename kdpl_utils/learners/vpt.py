@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..prompts import random_vectors
+from ..support.values import whole
 from ..towers.image import check_takes_prompts
 from ..train import Recipe
 from ..vlm import VLM
@@ -37,6 +38,7 @@ class VPT(Learner):
 
 def visual_tokens(vlm: VLM, n_ctx: int, depth: int | None, published: int, seed: int, method: str) -> nn.ParameterList:
     """For each of the first ``depth`` layers (n_ctx, d) tokens from N(0, 0.02²)."""
+    n_ctx = whole(n_ctx, "n_ctx", 1)
     check_takes_prompts(vlm.model, vlm.name, method)
     depth, width = check_depth(vlm, depth, published, ("image",)), vlm.model.visual.class_embedding.shape[0]
     return nn.ParameterList(random_vectors(vlm, n_ctx * depth, seed, width).split(n_ctx))

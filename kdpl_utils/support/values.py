@@ -1,0 +1,80 @@
+"""Numbers that come in from outside: plain ones of Python, in their range, or one sentence."""
+
+from __future__ import annotations
+
+import math
+import operator
+from pathlib import PurePath
+
+MOST_SEED = 2**62  # what every generator used here takes, with room for those that add to it
+
+
+def whole(value: object, what: str, least: int, most: int | None = None) -> int:
+    """A whole number as Python's own, whichever library it comes from; ``what`` is its name in the sentence.
+
+    Raises:
+        ValueError: not a whole number, or out of range.
+    """
+    number = _integer(value)
+    if number is None or number < least or (most is not None and number > most):
+        wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{what} is {value!r}: give a whole number {wanted}.")
+    return number
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, bool | str | bytes):
+        return None
+    try:
+        return operator.index(value)
+    except (TypeError, ValueError):
+        pass  # 3.0 is whole, too
+    try:
+        return int(value) if float(value).is_integer() else None
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
+
+
+def real(value: object, what: str, low: float, high: float = math.inf, above: bool = False) -> float:
+    """A finite number as Python's own, from ``low`` (or only above it) to ``high``.
+
+    Raises:
+        ValueError: not a number, not finite, or out of range.
+    """
+    try:
+        number = math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        number = math.nan
+    if not math.isfinite(number) or number < low or number > high or (above and number == low):
+        start = f"above {low:g}" if above else f"of at least {low:g}"
+        end = "" if high == math.inf else f" and at most {high:g}"
+        raise ValueError(f"{what} is {value!r}: give a number {start}{end}.")
+    return value if type(value) is int else number
+
+
+def seed_of(value: object, what: str = "seed") -> int:
+    """A seed that every generator takes.
+
+    Raises:
+        ValueError: not a whole number, negative, or beyond ``MOST_SEED``.
+    """
+    return whole(value, what, 0, MOST_SEED)
+
+
+def plain(value: object, what: str) -> object:
+    """A setting as a file can hold it: numbers and arrays of NumPy or PyTorch become Python's.
+
+    Raises:
+        ValueError: it is, or holds, something that no file of settings can.
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, PurePath | str):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): plain(one, what) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(plain(one, what) for one in value) if type(value) is tuple else [plain(one, what) for one in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist(), what)
+    raise ValueError(f"{what} is a {type(value).__name__}, which no file can hold: give a number, a text or a list.")
