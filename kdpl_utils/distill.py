@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import LongTensor, Tensor
 
+from .support.values import whole
+
 
 def _log_softmax(logits: Tensor) -> Tensor:
     # Half precision holds three digits: enough for logits, not for a sum of differences of logarithms.
@@ -26,20 +28,24 @@ def _pair(teacher_logits: Tensor, student_logits: Tensor) -> tuple[Tensor, Tenso
     return _log_softmax(teacher_logits.detach()), _log_softmax(student_logits)  # nothing ever teaches the teacher
 
 
+def _mean_kl(p: Tensor, q: Tensor) -> Tensor:
+    """1/B Σ_b Σ_c e^p (p − q) of log-probabilities, with 0 log 0 = 0: a masked name (−∞) adds nothing, and no NaN."""
+    return (p.exp() * (p - q).masked_fill(p == -math.inf, 0.0)).sum(-1).mean()
+
+
 def forward_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     """KL(t‖s) = 1/B Σ_b Σ_c t (log t − log s), mass-covering; (B, C), (B, C) → scalar; gradient (s − t)/B.
 
     >>> forward_kl(torch.zeros(3, 4), torch.ones(3, 4)).item()  # a constant per image changes no distribution
     0.0
     """
-    t, s = _pair(teacher_logits, student_logits)
-    return (t.exp() * (t - s)).sum(-1).mean()
+    return _mean_kl(*_pair(teacher_logits, student_logits))
 
 
 def reverse_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     """KL(s‖t) = 1/B Σ_b Σ_c s (log s − log t), mode-seeking; (B, C), (B, C) → scalar."""
     t, s = _pair(teacher_logits, student_logits)
-    return (s.exp() * (s - t)).sum(-1).mean()
+    return _mean_kl(s, t)
 
 
 def symmetric_kl(teacher_logits: Tensor, student_logits: Tensor, alpha: float = 0.5) -> Tensor:
@@ -61,6 +67,7 @@ def select_classes(teacher_logits: Tensor, k: int) -> LongTensor:
     """
     if teacher_logits.ndim != 2 or not len(teacher_logits):
         raise ValueError(f"Teacher logits must be (B, C) with at least one image, not {tuple(teacher_logits.shape)}.")
+    k = whole(k, "k", 0)
     if not 1 <= k <= teacher_logits.shape[1]:
         raise ValueError(f"k must lie between 1 and the {teacher_logits.shape[1]} classes to choose from, not {k}.")
     return _log_softmax(teacher_logits).exp().mean(0).topk(k).indices
@@ -75,7 +82,13 @@ def mix_teachers(teacher_logits: Sequence[Tensor]) -> Tensor:
     >>> [round(p, 2) for p in mix_teachers([sure, unsure]).softmax(-1)[0].tolist()]
     [0.75, 0.25]
     """
-    if not teacher_logits:
+    if not len(teacher_logits):
         raise ValueError("A mixture needs the logits of at least one teacher.")
+    shapes = {tuple(z.shape) for z in teacher_logits}
+    if len(shapes) > 1 or len(next(iter(shapes))) != 2:
+        raise ValueError(
+            f"A mixture needs a list of logits (B, C), one for each teacher, of the same images and classes, not of "
+            f"shapes {', '.join(map(str, sorted(shapes)))}."
+        )
     logs = torch.stack([_log_softmax(z) for z in teacher_logits])
     return logs.logsumexp(0) - math.log(len(logs))

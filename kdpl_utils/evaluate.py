@@ -9,10 +9,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .support.values import real, seed_of, whole
+
+
+def check_scores(scores: Tensor, what: str) -> None:
+    """Refuse scores (N, C) that are NaN or +∞ somewhere, or −∞ for every class of an image.
+
+    −∞ for some classes is a mask: these names cannot be the answer.
+
+    Raises:
+        ValueError: says of which image.
+    """
+    usable = ~(scores.isnan() | scores.isposinf()).any(-1) & ~scores.isneginf().all(-1)
+    if not usable.all():
+        first = int((~usable).nonzero()[0])
+        raise ValueError(
+            f"{what} of {int((~usable).sum())} of {len(scores)} images are not finite, of image {first} first: nothing "
+            "can be measured with them; look at the features, the prompts and the precision they were computed with."
+        )
+
 
 def _scores(scores: Tensor, labels: Tensor | None = None, probabilities: bool = False) -> Tensor:
+    for what, value in (("Scores", scores), ("Labels", scores if labels is None else labels)):
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{what} are a {type(value).__name__}: give a tensor, as torch.as_tensor makes it.")
     if scores.ndim != 2 or not scores.numel():
         raise ValueError(f"Scores must be (N, C) with at least one image, not of shape {tuple(scores.shape)}.")
+    check_scores(scores, "The scores")
     if probabilities and ((scores < 0).any() or (scores.float().sum(-1) - 1).abs().max() > 1e-2):
         raise ValueError("These are not probabilities (rows that sum to 1): apply logits.softmax(-1) first.")
     if labels is not None and labels.shape != scores.shape[:1]:
@@ -55,8 +78,7 @@ def reliability_curve(probs: Tensor, labels: Tensor, bins: int = 15) -> tuple[Te
 
     Bins of equal width, ((m − 1)/bins, m/bins], of the top-1 probability (Guo et al. 2017, section 2).
     """
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, not {bins}.")
+    bins = whole(bins, "bins", 1)
     confidence = _scores(probs, labels, probabilities=True).max(-1).values.cpu().double()
     index = (confidence * bins).ceil().long().clamp(1, bins) - 1
     count = index.bincount(minlength=bins)
@@ -80,7 +102,7 @@ def top1_agreement(a: Tensor, b: Tensor) -> float:
     """Share of images for which two models name the same class; (N, C), (N, C) → 0…1."""
     if a.shape != b.shape:
         raise ValueError(f"Two models agree only over the same images and classes, not {a.shape} and {b.shape}.")
-    return _hits(_scores(a), b.argmax(-1)).double().mean().item()
+    return _hits(_scores(a), _scores(b).argmax(-1)).double().mean().item()
 
 
 def kl_bits(teacher_logits: Tensor, student_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -93,8 +115,7 @@ def kl_bits(teacher_logits: Tensor, student_logits: Tensor, temperature: float =
         raise ValueError(
             f"KL needs the same images and classes, not {teacher_logits.shape} and {student_logits.shape}."
         )
-    if temperature <= 0:
-        raise ValueError(f"A temperature must be above 0, not {temperature}.")
+    temperature = real(temperature, "temperature", 0, above=True)
     t, s = ((_scores(x).float() / temperature).log_softmax(-1) for x in (teacher_logits, student_logits))
     return (torch.special.xlogy(t.exp(), t.exp()) - t.exp() * s.clamp(min=-1e30)).sum(-1) / math.log(2)
 
@@ -104,11 +125,11 @@ def perturb(logits: Tensor, temperature: float = 1.0, noise: float = 0.0, seed: 
 
     ε is standard normal of ``seed``, σ the logits' standard deviation.  The temperature changes no top answer.
     """
-    if temperature <= 0 or noise < 0:
-        raise ValueError(f"temperature must be above 0 and noise at least 0, not {temperature} and {noise}.")
+    temperature = real(temperature, "temperature", 0, above=True)
+    noise = real(noise, "noise", 0)
     scores = _scores(logits)
     if noise:
-        epsilon = torch.randn(scores.shape, generator=torch.Generator().manual_seed(seed)).to(scores)
+        epsilon = torch.randn(scores.shape, generator=torch.Generator().manual_seed(seed_of(seed))).to(scores)
         scores = scores + noise * scores.std() * epsilon
     return scores / temperature
 
@@ -160,7 +181,7 @@ def paired_bootstrap(
     # Units that are alike need not be told apart: how often each kind is drawn is multinomial. Scores of 0 and 1
     # have three kinds, so that 10,000 resamples of 10,000 images take a moment.
     kinds, copies = np.unique(units, axis=0, return_counts=True)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_of(seed))
     draws = [rng.multinomial(len(units), copies / len(units), min(500, n - i)) @ kinds for i in range(0, n, 500)]
     sums, sizes = np.concatenate(draws).T
     low, high = np.quantile(sums / sizes, [0.025, 0.975])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .evaluate import accuracy, expected_calibration_error, harmonic_mean, paired_interval
+from .evaluate import accuracy, check_scores, expected_calibration_error, harmonic_mean, paired_interval
 from .prompts import PromptLearner
 from .shots import few_shot
 from .supervision import Supervision
@@ -128,7 +128,9 @@ def classifier_scores(
 def all_logits(classify: Callable[[Tensor], Tensor], inputs: Tensor | Pixels) -> Tensor:
     """(N, C) for N pictures or features, a batch at a time, the next one opened meanwhile."""
     batches = ahead(lambda i: inputs[i : i + 256], range(0, len(inputs), 256))
-    return torch.cat([classify(batch) for batch in batches])
+    scores = torch.cat([classify(batch) for batch in batches])
+    check_scores(scores, "The logits")
+    return scores
 
 
 def summarise(rows: Sequence[dict[str, float]]) -> dict[str, str]:

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .distill import select_classes, symmetric_kl
+from .evaluate import check_scores
+from .support.values import whole
 from .towers.words import ClassNames, check_names
 
 # What supervises: batch indices (B,) → the class names of the step, and logits (B, C) → the loss.
@@ -18,18 +20,21 @@ Supervision = Callable[[Tensor], tuple[ClassNames, Callable[[Tensor], Tensor]]]
 def from_labels(labels: Tensor, classnames: Sequence[str]) -> Supervision:
     """Supervised: the cross-entropy of the labels (N,)."""
     names = check_names(classnames)
+    labels = _checked_labels(labels, _several(names))
     return lambda batch: (names, lambda z: F.cross_entropy(z, labels[batch]))
 
 
 def from_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
     """KDPL: the teacher's logits (N, C) for the same names, no labels (section 3.2)."""
     names = check_names(classnames)
+    teacher_logits = _checked_logits(teacher_logits, _several(names))
     return lambda batch: (names, lambda z: symmetric_kl(teacher_logits[batch], z))
 
 
 def from_dictionary(teacher_logits: Tensor, dictionary: Sequence[str], k: int) -> Supervision:
     """Class-agnostic KDPL: of the teacher's logits (N, dictionary), the k names most probable in the batch."""
     words = check_names(dictionary, dictionary=True)
+    teacher_logits, k = _checked_logits(teacher_logits, words), whole(k, "k", 2, len(_several(words)))
 
     def supervise(batch: Tensor) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
         target = teacher_logits[batch]
@@ -44,6 +49,14 @@ def from_dictionary(teacher_logits: Tensor, dictionary: Sequence[str], k: int) -
 def from_both(labels: Tensor, known: Tensor, teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
     """KDPL on all pictures plus the cross-entropy of those whose label is known, ``known`` (N,) of booleans."""
     names = check_names(classnames)
+    teacher_logits = _checked_logits(teacher_logits, _several(names))
+    known = torch.as_tensor(known).cpu()
+    if known.dtype != torch.bool or known.shape != teacher_logits.shape[:1]:
+        raise ValueError(
+            f"known is {tuple(known.shape)} of {known.dtype}: give {len(teacher_logits)} booleans, true for a picture "
+            "whose label is known."
+        )
+    labels = _checked_labels(labels, names, known)
 
     def supervise(batch: Tensor) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
         has_label = known[batch].to(labels.device)
@@ -64,7 +77,8 @@ def from_both(labels: Tensor, known: Tensor, teacher_logits: Tensor, classnames:
 
 def from_hard_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
     """The teacher's most probable name, of logits (N, C), as if it were the label: a teacher without soft targets."""
-    return from_labels(teacher_logits.argmax(-1), classnames)
+    names = check_names(classnames)
+    return from_labels(_checked_logits(teacher_logits, names).argmax(-1), names)
 
 
 def from_pseudo_labels(student_logits: Tensor, classnames: Sequence[str], k: int = 16) -> Supervision:
@@ -75,7 +89,8 @@ def from_pseudo_labels(student_logits: Tensor, classnames: Sequence[str], k: int
     Args:
         student_logits: (N, C) of the student before training.
     """
-    names, labels = check_names(classnames), pseudo_labels(student_logits, k)
+    names = check_names(classnames)
+    labels = pseudo_labels(_checked_logits(student_logits, _several(names), "student"), whole(k, "k", 1))
 
     def supervise(batch: Tensor) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
         wanted = labels[batch]
@@ -100,3 +115,46 @@ def pseudo_labels(logits: Tensor, k: int) -> Tensor:
         best = confidence[rows].topk(min(k, len(rows))).indices
         labels[rows[best]] = name
     return labels
+
+
+# --- what comes in -------------------------------------------------------------------------------------------------
+
+
+def _several(names: ClassNames) -> ClassNames:
+    if len(names) < 2:
+        raise ValueError(
+            f"{names[0]!r} is the only class name, so every answer is right and nothing is learned: give two."
+        )
+    return names
+
+
+def _checked_labels(labels: Tensor, names: Sequence[str], used: Tensor | None = None) -> Tensor:
+    """Labels (N,) as indices of the names; those that are not ``used`` may be anything."""
+    if not isinstance(labels, Tensor):
+        labels = list(labels)
+        if any(isinstance(label, str) for label in labels):
+            raise ValueError(f"Labels are names ({labels[0]!r}): give the index of each among the class names.")
+        labels = torch.as_tensor(labels)
+    if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"Labels are {tuple(labels.shape)} of {labels.dtype}: give one whole number for each picture.")
+    if used is not None and used.shape != labels.shape:
+        raise ValueError(f"There are {len(labels)} labels for {len(used)} pictures: give one for each.")
+    seen = labels if used is None else labels[used.to(labels.device)]
+    if len(seen) and (seen.min() < 0 or seen.max() >= len(names)):
+        raise ValueError(
+            f"Labels lie in {int(seen.min())}…{int(seen.max())}, and there are {len(names)} class names: give indices "
+            "of them; a picture without a label (-1) can be learned from with a teacher."
+        )
+    return labels.long()
+
+
+def _checked_logits(given: Tensor, names: Sequence[str], whose: str = "teacher") -> Tensor:
+    """A model's logits (N, C); −∞ is a name that it was not to give."""
+    given = torch.as_tensor(given)
+    if given.ndim != 2 or given.shape[1] != len(names) or not len(given):
+        raise ValueError(
+            f"The {whose}'s logits are {tuple(given.shape)}, and there are {len(names)} names: give (N, "
+            f"{len(names)}), a column for each name in the same order."
+        )
+    check_scores(given, f"The {whose}'s logits")
+    return given

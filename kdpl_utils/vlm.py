@@ -75,6 +75,7 @@ def drop_text_tower(vlm: VLM) -> None:
 
 def encode_images(vlm: VLM, images: Sequence, batch_size: int = 64) -> Tensor:
     """(N, D) unit image features of N PIL pictures, through the model's own preprocessing, without gradient."""
+    _check_several(images)
     if len(images) == 0:
         raise ValueError("There are no images to encode.")
     pixels, features = Pixels(vlm, images), []
@@ -83,7 +84,18 @@ def encode_images(vlm: VLM, images: Sequence, batch_size: int = 64) -> Tensor:
     for batch in tqdm(batches, desc=vlm.name, unit="batch", total=len(starts), leave=False, disable=len(starts) < 100):
         with torch.no_grad():
             features.append(unit(vlm.model.encode_image(batch)))
+        if not features[-1].isfinite().all():
+            first = batch_size * (len(features) - 1)
+            raise ValueError(
+                f"{vlm.name} gives features that are not finite for one of the images {first} to "
+                f"{first + len(batch) - 1}: load it with precision='fp32', or look at its weights."
+            )
     return torch.cat(features)
+
+
+def _check_several(images: object) -> None:
+    if isinstance(images, str | Path | Image.Image) or not hasattr(images, "__len__"):
+        raise ValueError(f"images is one {type(images).__name__}: give a list of pictures.")
 
 
 def _on_device(vlm: VLM, pixels: list[Tensor]) -> Tensor:
@@ -99,6 +111,7 @@ class Pixels:
     """
 
     def __init__(self, vlm: VLM, images: Sequence, keep: bool = False):
+        _check_several(images)
         self.vlm, self.images, self.kept = vlm, images, {} if keep else None
 
     def __len__(self) -> int:

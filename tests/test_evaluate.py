@@ -209,7 +209,7 @@ X, Y = torch.zeros(3, 4), torch.zeros(3, dtype=torch.long)
         (lambda: entropy(X + 1), "softmax"),
         (lambda: expected_calibration_error(torch.tensor([[2.0, -1.0]]), Y[:1]), "softmax"),
         (lambda: expected_calibration_error(X[:0], Y[:0]), "at least one image"),
-        (lambda: reliability_curve(PROBS, LABELS, bins=0), "bins must be at least 1"),
+        (lambda: reliability_curve(PROBS, LABELS, bins=0), "bins is 0: give a whole number of at least 1"),
         (lambda: top1_agreement(X, X[:2]), "same images and classes"),
         (lambda: top1_agreement(X[:0], X[:0]), "at least one image"),
         (lambda: selection_recall(Y, Y[:0]), "at least one true class"),
@@ -247,9 +247,9 @@ def test_kl_bits_against_the_definition():
     "call, words",
     [
         (lambda: evaluate.kl_bits(torch.zeros(2, 3), torch.zeros(2, 4)), "same images and classes"),
-        (lambda: evaluate.kl_bits(torch.zeros(2, 3), torch.zeros(2, 3), 0), "temperature must be above 0"),
-        (lambda: evaluate.perturb(torch.zeros(2, 3), -1), "temperature must be above 0"),
-        (lambda: evaluate.perturb(torch.zeros(2, 3), 1, -1), "noise at least 0"),
+        (lambda: evaluate.kl_bits(torch.zeros(2, 3), torch.zeros(2, 3), 0), "temperature is 0: give a number above 0"),
+        (lambda: evaluate.perturb(torch.zeros(2, 3), -1), "temperature is -1: give a number above 0"),
+        (lambda: evaluate.perturb(torch.zeros(2, 3), 1, -1), "noise is -1: give a number of at least 0"),
     ],
 )
 def test_kl_and_perturb_refuse(call, words):

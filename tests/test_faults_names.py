@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -23,7 +25,7 @@ from kdpl_utils.apps.card import model_card
 from kdpl_utils.experiments.training import Training
 from kdpl_utils.learners import VPT, CoCoOp, CoOp, MaPLe, PromptSRC
 from kdpl_utils.learners.base import FrozenTexts
-from kdpl_utils.learners.classifier import export_classifier, model_of
+from kdpl_utils.learners.classifier import export_classifier, load_classifier, model_of
 from kdpl_utils.learners.saving import saved_recipe
 from kdpl_utils.support.markdown import as_code
 from kdpl_utils.support.values import whole
@@ -55,13 +57,62 @@ class Bench:
         torch.jit.script(Prompts()).save(path)
         return path
 
-    def classifier(self, **header: str) -> Path:
-        """A classifier's file with some words of its header replaced."""
-        path = export_classifier(CoOp(self.vlm), NAMES, self.folder / "classifier.safetensors")
-        with safe_open(path, "pt") as file:
-            metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
-        save_file(tensors, path, {**metadata, **header})
+    def classifier(self, **changes: object) -> Path:
+        """A classifier's file, some of its header or tensors replaced, or left out where they are None."""
+        return changed(export_classifier(CoOp(self.vlm), NAMES, self.folder / "classifier.safetensors"), **changes)
+
+    def learned(self, **changes: object) -> Path:
+        """The same of learned prompts."""
+        return changed(kd.save_learner(VPT(self.vlm), self.folder / "learned.safetensors"), **changes)
+
+    def bytes(self, content: bytes) -> Path:
+        path = self.folder / "some.safetensors"
+        path.write_bytes(content)
         return path
+
+    def checkpoint(self, **state: torch.Tensor) -> Path:
+        path = self.folder / "model.pth.tar-50"
+        torch.save({"state_dict": state}, path)
+        return path
+
+    def spoiled(self, kind: type = CoOp, value: float = math.nan) -> kd.Learner:
+        """A learner with one number that is none."""
+        learner = kind(self.vlm)
+        with torch.no_grad():
+            next(learner.parameters()).flatten()[3] = value
+        return learner
+
+
+def changed(path: Path, **changes: object) -> Path:
+    with safe_open(path, "pt") as file:
+        header, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    header.pop("sha256", None)  # as other programs write
+    for key, value in changes.items():
+        for place in (header, tensors):
+            place.pop(key, None)
+        if isinstance(value, torch.Tensor):
+            tensors[key] = value
+        elif value is not None:
+            header[key] = value
+    save_file(tensors, path, header)
+    return path
+
+
+def flipped(path: Path) -> Path:
+    """One bit of the last number is another."""
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+def cut(path: Path, left: int) -> Path:
+    path.write_bytes(path.read_bytes()[:left])
+    return path
+
+
+def is_there(*names: str) -> Callable[[Bench], bool]:
+    return lambda bench: sorted(path.name for path in bench.folder.iterdir()) == sorted(names)
 
 
 class Fault(NamedTuple):
@@ -122,7 +173,7 @@ FAULTS = {
         )
     },
     "names of a dictionary that differ by case": Fault(
-        lambda bench: kd.from_dictionary(torch.zeros(4, 2), ["Apple", "apple"], 1), "as the same words"
+        lambda bench: kd.from_dictionary(torch.zeros(4, 2), ["Apple", "apple"], 2), "as the same words"
     ),
     "names to encode that differ by case": Fault(
         lambda bench: kd.encode_names(bench.vlm, ["Apple", "apple"]), "as the same words"
@@ -195,7 +246,295 @@ FAULTS = {
             ("a setting", lambda bench: CoOp(bench.vlm, seed=object()), "seed is a object, which no file can hold"),
         )
     },
+    # --- files of prompts and classifiers ----------------------------------------------------------------------------
+    **{
+        f"a file of prompts: {what}": Fault(
+            lambda bench, path_of=path_of: kd.load_learner(path_of(bench), bench.vlm), sentence
+        )
+        for what, path_of, sentence in (
+            ("that is not there", lambda bench: bench.folder / "nothing", "There is no file"),
+            ("that is a folder", lambda bench: bench.folder, "There is no file"),
+            ("that is empty", lambda bench: bench.bytes(b""), "is not a safetensors file, or is cut short or changed"),
+            ("that is text", lambda bench: bench.bytes(b"<html>"), "is not a safetensors file, or is cut short"),
+            ("that promises too much", lambda bench: bench.bytes(b"\xff" * 8 + b"{}"), "is not a safetensors file"),
+            ("that is a pickle", lambda bench: bench.bytes(pickle.dumps([1])), "is a pickle or an archive"),
+            (
+                "that torch saved",
+                lambda bench: bench.checkpoint(ctx=torch.ones(1)),
+                "it was not opened, as it may hold",
+            ),
+            ("that is a program", lambda bench: bench.program(), "is a pickle or an archive"),
+            ("cut in the header", lambda bench: cut(bench.learned(), 60), "cut short or changed: fetch it again"),
+            ("cut at the end", lambda bench: cut(bench.learned(), -4), "cut short or changed: fetch it again"),
+            ("of a classifier", lambda bench: bench.classifier(), "holds no learner written by this library"),
+            ("of an unknown kind", lambda bench: bench.learned(learner="Mine"), "holds a Mine, which is not known"),
+            ("without settings", lambda bench: bench.learned(settings=None), "has no 'settings' in its header"),
+            ("without a model", lambda bench: bench.learned(model=None), "has no 'model' in its header"),
+            ("without weights' name", lambda bench: bench.learned(pretrained=None), "has no 'pretrained' in its"),
+            ("without sizes", lambda bench: bench.learned(embedding=None), "has no 'embedding' in its header"),
+            ("whose settings are text", lambda bench: bench.learned(settings="depth=3"), "that is no JSON"),
+            ("whose settings are a list", lambda bench: bench.learned(settings="[1]"), "has a list as 'settings'"),
+            (
+                "with a wrong setting",
+                lambda bench: bench.learned(settings='{"x": 1}'),
+                "has the setting 'x', which a VPT",
+            ),
+            ("with a bad setting", lambda bench: bench.learned(settings='{"depth": 99}'), "is a VPT that does not fit"),
+            (
+                "of another shape",
+                lambda bench: bench.learned(settings='{"depth": 2}'),
+                "is a VPT of another model than",
+            ),
+            ("with a tensor less", lambda bench: bench.learned(**{"visual.0": None}), "visual.0 is None there"),
+            ("with a tensor more", lambda bench: bench.learned(more=torch.ones(1)), "more is (1,) there and None here"),
+            (
+                "of nan",
+                lambda bench: bench.learned(**{"visual.0": torch.full((8, 128), math.nan)}),
+                "1024 of 1024 numbers",
+            ),
+            ("of infinity", lambda bench: bench.learned(**{"visual.0": torch.full((8, 128), -math.inf)}), "not finite"),
+            (
+                "of whole numbers",
+                lambda bench: bench.learned(**{"visual.0": torch.ones(8, 128).int()}),
+                "whole numbers",
+            ),
+            (
+                "of other weights",
+                lambda bench: bench.learned(weights="1f"),
+                "was learned with other weights than these",
+            ),
+            (
+                "of another model",
+                lambda bench: bench.learned(model="emoji-student-rn"),
+                "was learned with emoji-student-rn",
+            ),
+            ("that needs a teacher", lambda bench: bench.learned(learner="PromptKD", settings="{}"), "give teacher=…"),
+        )
+    },
+    "a file of prompts: with one bit turned": Fault(
+        lambda bench: kd.load_learner(
+            flipped(kd.save_learner(CoOp(bench.vlm), bench.folder / "learned.safetensors")), bench.vlm
+        ),
+        "is not a safetensors file, or is cut short or changed",
+    ),
+    **{
+        f"a recipe in a file: {what}": Fault(
+            lambda bench, text=text: saved_recipe(bench.learned(recipe=text)), sentence
+        )
+        for what, text, sentence in (
+            ("missing", None, "has no 'recipe' in its header"),
+            ("no JSON", "{", "has a 'recipe' in its header that is no JSON"),
+            ("unknown", '{"speed": 1}', "has 'speed' in its recipe, which no recipe has"),
+            ("refused", '{"epochs": 0}', "has a recipe that is none: epochs is 0"),
+            ("of nan", '{"lr": NaN}', "has a recipe that is none: lr is nan"),
+        )
+    },
+    **{
+        f"a classifier's file: {what}": Fault(
+            lambda bench, changes=changes: load_classifier(bench.classifier(**changes), bench.vlm), sentence
+        )
+        for what, changes, sentence in (
+            ("without names", {"classnames": None}, "has no 'classnames' in its header"),
+            ("names that are no list", {"classnames": '"ab"'}, "has a str as 'classnames' in its header"),
+            ("names that are none", {"classnames": "[1, 2, 3]"}, "1 is not a class name"),
+            ("names that are one", {"classnames": '["a", "A", "b"]'}, "CLIP reads the class names 'a' and 'A'"),
+            ("a name more", {"classnames": '["a", "b", "c", "d"]'}, "classifier for 4 names"),
+            ("without features", {"text": None}, "has no tensor 'text'"),
+            ("another tensor", {"more": torch.ones(2)}, "has no tensor 'tokens.0' and is no classifier"),
+            ("features of another size", {"text": torch.ones(3, 7)}, "not (3, 7)"),
+            (
+                "features of nan",
+                {"text": torch.full((3, 128), math.nan)},
+                "The classifier has 384 of 384 numbers in text",
+            ),
+            ("tokens of another width", {"tokens.0": torch.ones(4, 7)}, "takes tokens (n, 128) in at most 6 layers"),
+            ("tokens of infinity", {"tokens.0": torch.full((1, 128), math.inf)}, "in tokens.0 that are not finite"),
+        )
+    },
+    "a classifier's file of another kind": Fault(
+        lambda bench: load_classifier(bench.learned(), bench.vlm), "holds no classifier written by this library"
+    ),
+    "a checkpoint that holds nan": Fault(
+        lambda bench: kd.import_checkpoint(bench.checkpoint(ctx=torch.full((4, 128), math.nan)), bench.vlm),
+        "has 512 of 512 numbers in prompt.ctx that are not finite",
+    ),
+    "a checkpoint that is cut": Fault(
+        lambda bench: kd.import_checkpoint(cut(bench.checkpoint(ctx=torch.ones(4, 128)), 100), bench.vlm),
+        "is not a PyTorch checkpoint, or is cut short",
+    ),
+    "a checkpoint that is empty": Fault(
+        lambda bench: kd.import_checkpoint(bench.bytes(b""), bench.vlm), "is not a PyTorch checkpoint, or is cut short"
+    ),
+    "a checkpoint of prompts for another model": Fault(
+        lambda bench: kd.import_checkpoint(bench.checkpoint(ctx=torch.ones(4, 512)), bench.vlm), "of another model than"
+    ),
+    # --- numbers that are none, saved or used -----------------------------------------------------------------------
+    **{
+        f"{value} saved by {kind.__name__}": Fault(
+            lambda bench, kind=kind, value=value: kd.save_learner(
+                bench.spoiled(kind, value), kd.save_learner(CoOp(bench.vlm), bench.folder / "learned.safetensors")
+            ),
+            "that are not finite (nan or infinity), and nothing can be computed with them",
+            kept=lambda bench: bool(kd.load_learner(bench.folder / "learned.safetensors", bench.vlm)),
+        )
+        for kind in (CoOp, CoCoOp, VPT, MaPLe, PromptSRC)
+        for value in (math.nan, math.inf, -math.inf)
+    },
+    "nan exported": Fault(
+        lambda bench: export_classifier(bench.spoiled(), NAMES, bench.folder / "c.safetensors"),
+        "numbers in text that are not finite",
+        kept=is_there(),
+    ),
+    "nan in tokens exported": Fault(
+        lambda bench: export_classifier(bench.spoiled(VPT), NAMES, bench.folder / "c.safetensors"),
+        "numbers in tokens.0 that are not finite",
+        kept=is_there(),
+    ),
+    "nan used": Fault(
+        lambda bench: bench.spoiled().predict(some_pictures(2), NAMES), "The logits of 2 of 2 images are not finite"
+    ),
+    "one picture for a list": Fault(
+        lambda bench: CoOp(bench.vlm).predict(some_pictures(1)[0], NAMES),
+        "images is one Image: give a list of pictures",
+    ),
+    "a path for a list": Fault(
+        lambda bench: CoOp(bench.vlm).predict("a.png", NAMES), "images is one str: give a list of pictures"
+    ),
+    "a path to encode": Fault(lambda bench: kd.encode_images(bench.vlm, Path("a")), "give a list of pictures"),
+    **{
+        f"the first {k!r} names": Fault(
+            lambda bench, k=k: CoOp(bench.vlm).predict(some_pictures(1), NAMES, k), f"k is {k!r}: give a whole number"
+        )
+        for k in (0, -1, 1.5, "2")
+    },
+    # --- numbers that are none, measured -----------------------------------------------------------------------------
+    **{
+        f"{measure.__name__} of {value}": Fault(
+            lambda bench, measure=measure, value=value: measure(spoiled_scores(value), torch.tensor([0, 1, 2])),
+            "The scores of 1 of 3 images are not finite, of image 1 first",
+        )
+        for measure in (kd.accuracy, kd.per_class_accuracy, kd.expected_calibration_error, kd.top1_agreement)
+        for value in (math.nan, math.inf)
+        if measure is not kd.top1_agreement
+    },
+    **{
+        what: Fault(given, sentence)
+        for what, given, sentence in (
+            ("nan agrees", lambda bench: kd.top1_agreement(torch.eye(3), spoiled_scores(math.nan)), "are not finite"),
+            ("nan in bits", lambda bench: kd.kl_bits(spoiled_scores(math.nan), torch.eye(3)), "are not finite"),
+            ("nan's entropy", lambda bench: kd.entropy(spoiled_scores(math.nan)), "are not finite"),
+            ("nan perturbed", lambda bench: kd.perturb(spoiled_scores(math.nan)), "are not finite"),
+            (
+                "no name left",
+                lambda bench: kd.accuracy(torch.full((1, 2), -math.inf), torch.zeros(1)),
+                "are not finite",
+            ),
+            ("an array", lambda bench: kd.accuracy(np.eye(3), torch.arange(3)), "Scores are a ndarray: give a tensor"),
+            ("a list", lambda bench: kd.accuracy(torch.eye(3), [0, 1, 2]), "Labels are a list: give a tensor"),
+            ("nan as temperature", lambda bench: kd.perturb(torch.eye(3), math.nan), "temperature is nan: give"),
+            ("nan in bits", lambda bench: kd.kl_bits(torch.eye(3), torch.eye(3), math.nan), "temperature is nan: give"),
+            ("nan as noise", lambda bench: kd.perturb(torch.eye(3), 1, math.nan), "noise is nan: give a number"),
+            (
+                "bins",
+                lambda bench: kd.reliability_curve(torch.eye(3), torch.arange(3), 1.5),
+                "bins is 1.5: give a whole",
+            ),
+            (
+                "a mixture of one",
+                lambda bench: kd.mix_teachers(torch.eye(3)),
+                "A mixture needs a list of logits (B, C)",
+            ),
+            (
+                "a mixture of two sizes",
+                lambda bench: kd.mix_teachers([torch.eye(3), torch.eye(2)]),
+                "of the same images and classes, not of shapes (2, 2), (3, 3).",
+            ),
+            ("no names", lambda bench: kd.select_classes(torch.eye(3), 0), "k must lie between 1 and the 3 classes"),
+            ("part of a name", lambda bench: kd.select_classes(torch.eye(3), 1.5), "k is 1.5: give a whole number"),
+        )
+    },
+    # --- what supervises ---------------------------------------------------------------------------------------------
+    **{
+        f"supervision: {what}": Fault(given, sentence)
+        for what, given, sentence in (
+            (
+                "names as labels",
+                lambda bench: kd.from_labels(["sushi", "hot dog"], NAMES),
+                "Labels are names ('sushi')",
+            ),
+            (
+                "a label too high",
+                lambda bench: kd.from_labels(torch.tensor([0, 3]), NAMES),
+                "Labels lie in 0…3, and there",
+            ),
+            ("no label", lambda bench: kd.from_labels(torch.tensor([0, -1]), NAMES), "a picture without a label (-1)"),
+            ("shares", lambda bench: kd.from_labels(torch.eye(3), NAMES), "Labels are (3, 3) of torch.float32"),
+            ("one class", lambda bench: kd.from_labels(torch.zeros(2).long(), ["a"]), "'a' is the only class name"),
+            ("one class taught", lambda bench: kd.from_teacher(torch.zeros(2, 1), ["a"]), "'a' is the only class name"),
+            (
+                "a teacher's nan",
+                lambda bench: kd.from_teacher(spoiled_scores(math.nan), NAMES),
+                "The teacher's logits of 1",
+            ),
+            (
+                "a teacher's inf",
+                lambda bench: kd.from_teacher(spoiled_scores(math.inf), NAMES),
+                "The teacher's logits of 1",
+            ),
+            (
+                "another size",
+                lambda bench: kd.from_teacher(torch.eye(4), NAMES),
+                "a column for each name in the same order",
+            ),
+            ("no picture", lambda bench: kd.from_teacher(torch.eye(3)[:0], NAMES), "The teacher's logits are (0, 3)"),
+            (
+                "K of none",
+                lambda bench: kd.from_dictionary(torch.eye(3), NAMES, 0),
+                "k is 0: give a whole number from 2",
+            ),
+            (
+                "K of one",
+                lambda bench: kd.from_dictionary(torch.eye(3), NAMES, 1),
+                "k is 1: give a whole number from 2",
+            ),
+            (
+                "K too many",
+                lambda bench: kd.from_dictionary(torch.eye(3), NAMES, 4),
+                "k is 4: give a whole number from 2",
+            ),
+            (
+                "a dictionary's nan",
+                lambda bench: kd.from_dictionary(spoiled_scores(math.nan), NAMES, 2),
+                "are not finite",
+            ),
+            (
+                "indices as a mask",
+                lambda bench: kd.from_both(torch.arange(3), torch.tensor([0, 2]), torch.eye(3), NAMES),
+                "known is (2,) of torch.int64: give 3 booleans, true for a picture whose label is known",
+            ),
+            (
+                "a mask too short",
+                lambda bench: kd.from_both(torch.arange(3), [True, False], torch.eye(3), NAMES),
+                "known is (2,) of torch.bool: give 3 booleans",
+            ),
+            (
+                "a known label that is none",
+                lambda bench: kd.from_both(torch.tensor([0, -1, 1]), [True, True, False], torch.eye(3), NAMES),
+                "Labels lie in -1…0",
+            ),
+        )
+    },
 }
+
+
+def spoiled_scores(value: float) -> torch.Tensor:
+    scores = torch.eye(3)
+    scores[1, 2] = value
+    return scores
+
+
+def some_pictures(n: int) -> list[Image.Image]:
+    return [Image.new("RGB", (64, 64), (40 * i, 80, 120)) for i in range(n)]
 
 
 @pytest.fixture(scope="module")
@@ -306,11 +645,40 @@ def test_a_dictionary_may_hold_both_spellings(vlm):
     """As the emoji world's does: 8ball and 8 ball have one feature, and either may be chosen."""
     features = kd.encode_names(vlm, ["8ball", "8 ball"])
     assert torch.equal(features[0], features[1])
-    kd.from_dictionary(torch.zeros(4, 2), ["8ball", "8 ball"], 1)
+    kd.from_dictionary(torch.zeros(4, 2), ["8ball", "8 ball"], 2)
 
 
 def test_names_of_numpy_are_names():
     assert [type(name) for name in check_names(np.array(["hot_dog", "sushi"]))] == [str, str]
+
+
+def test_a_mask_may_be_a_list_and_labels_an_array():
+    labels, mask, logits = np.array([0, -1, 1]), [True, False, True], torch.randn(3, 3)
+    names, loss = kd.from_both(labels, mask, logits, NAMES)(torch.arange(3))
+    _, same = kd.from_both(torch.tensor(labels), torch.tensor(mask), logits, NAMES)(torch.arange(3))
+    z = torch.randn(3, 3)
+    assert names == NAMES and torch.equal(loss(z), same(z))
+
+
+@pytest.mark.parametrize("loss", [kd.forward_kl, kd.reverse_kl, kd.symmetric_kl])
+def test_a_masked_name_adds_nothing(loss):
+    """−∞ for teacher and student is a name that is not there: value and gradient are those without it."""
+    teacher, student = (torch.randn((4, 5), generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    there = [0, 1, 3, 4]
+    masked = [logits.index_fill(1, torch.tensor([2]), -math.inf) for logits in (teacher, student)]
+    masked[1].requires_grad_()
+    plain = student[:, there].clone().requires_grad_()
+    expected, value = loss(teacher[:, there], plain), loss(*masked)
+    torch.testing.assert_close(value, expected)
+    (gradient,), (wanted,) = torch.autograd.grad(value, masked[1]), torch.autograd.grad(expected, plain)
+    torch.testing.assert_close(gradient[:, there], wanted)
+    assert (gradient[:, 2] == 0).all()
+
+
+def test_a_teacher_that_excludes_a_name_is_finite_forwards_only():
+    teacher = torch.tensor([[0.0, -math.inf, 0.0]])
+    assert kd.forward_kl(teacher, torch.zeros(1, 3)).item() == pytest.approx(math.log(3 / 2))
+    assert kd.reverse_kl(teacher, torch.zeros(1, 3)).item() == math.inf
 
 
 # --- properties ------------------------------------------------------------------------------------------------------

@@ -97,9 +97,10 @@ def predict(
     vlm: VLM, classify: Callable[[Tensor], Tensor], images: Sequence, classnames: Sequence[str], k: int
 ) -> list[list[tuple[str, float]]]:
     """The k most probable names of each PIL picture, with probabilities; ``classify``: preprocessed → logits (N, C)."""
+    pixels, k = Pixels(vlm, images), whole(k, "k", 1)
     if len(images) == 0:
         return []
-    probabilities = all_logits(classify, Pixels(vlm, images)).softmax(-1)
+    probabilities = all_logits(classify, pixels).softmax(-1)
     top = probabilities.topk(min(k, len(classnames)))
     rows = zip(top.indices.tolist(), top.values.tolist())
     return [[(classnames[c], p) for c, p in zip(indices, values)] for indices, values in rows]

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from ..loading import is_published
 from ..support.disk import write_whole
+from ..support.tensors import check_finite
+from ..towers.image import check_takes_prompts
 from ..vlm import VLM, check_names, logits, unit
 from .base import Learner, predict, prompted_features
 from .saving import (
@@ -21,6 +23,8 @@ from .saving import (
     _model_header,
     _read,
     _write,
+    field_of,
+    json_field,
 )
 
 
@@ -35,7 +39,13 @@ class Classifier(nn.Module):
 
     def __init__(self, vlm: VLM, text: Tensor, classnames: Sequence[str], tokens: Sequence[Tensor] = ()):
         super().__init__()
-        check_names(classnames)
+        names = check_names(classnames)
+        check_finite({"text": text, **{f"tokens.{i}": t for i, t in enumerate(tokens)}}, "The classifier")
+        if text.shape != (len(names), vlm.model.visual.output_dim):
+            raise ValueError(
+                f"The text features of a classifier for {len(names)} names and {vlm.name} are "
+                f"({len(names)}, {vlm.model.visual.output_dim}), not {tuple(text.shape)}."
+            )
         self.vlm = vlm
         self.classnames = list(classnames)  # as the caller spells them
         self.register_buffer("text", text.detach().clone())
@@ -84,7 +94,7 @@ def model_of(path: str | Path) -> tuple[str, str | None]:
             say which model is meant; shipped models and published weights of open_clip need no word.
     """
     header, _ = _read(path, "model")
-    name, pretrained = header["model"], header["pretrained"] or None
+    name, pretrained = header["model"], field_of(header, "pretrained", path) or None
     if not is_published(name, pretrained):
         weights = f" with the weights {pretrained!r}" if pretrained else ""
         raise ValueError(
@@ -98,8 +108,25 @@ def load_classifier(path: str | Path, vlm: VLM) -> Classifier:
     """The classifier of a file, on the model it was made with."""
     header, tensors = _read(path, "classifier")
     _check_model(header, vlm, path)
-    tokens = [tensors[f"tokens.{i}"] for i in range(len(tensors) - 1)]
-    return Classifier(vlm, tensors["text"], json.loads(header["classnames"]), tokens).to(vlm.device)
+    wanted = ["text", *(f"tokens.{i}" for i in range(len(tensors) - 1))]
+    if missing := [key for key in wanted if key not in tensors]:
+        raise ValueError(f"{path} has no tensor {missing[0]!r} and is no classifier that can be used: write it again.")
+    text, *tokens = (tensors[key] for key in wanted)
+    names = json_field(header, "classnames", list, path)
+    try:
+        if tokens:
+            check_takes_prompts(vlm.model, vlm.name, "This classifier")
+            check_tokens(tokens, vlm)
+        return Classifier(vlm, text, names, tokens).to(vlm.device)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used: {error}") from error
+
+
+def check_tokens(tokens: Sequence[Tensor], vlm: VLM) -> None:
+    """Refuse tokens of another width, or for more layers, than the image tower has."""
+    width, layers = vlm.model.visual.class_embedding.shape[0], len(vlm.model.visual.transformer.resblocks)
+    if len(tokens) > layers or any(t.ndim != 2 or t.shape[1] != width for t in tokens):
+        raise ValueError(f"The image tower of {vlm.name} takes tokens (n, {width}) in at most {layers} layers.")
 
 
 def export_onnx(classifier: Classifier, path: str | Path) -> Path:

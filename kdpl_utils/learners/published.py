@@ -15,6 +15,7 @@ from torch import Tensor
 from ..towers.text import text_tower
 from ..vlm import VLM
 from . import VPT, CoCoOp, CoOp, Learner, MaPLe, PromptSRC
+from .saving import fill
 
 
 def import_checkpoint(
@@ -45,20 +46,20 @@ def import_checkpoint(
         deep = _layers(saved, "ctx", "text_encoder.transformer.resblocks.{}.VPT_shallow")
         sizes = {"n_ctx": len(saved["ctx"]), "depth": len(visual), "depth_text": len(deep)}
         learner = _make(PromptSRC, path, vlm, **sizes, ctx_init=ctx_init)
-        return _fill(learner, {"ctx": deep[0], **_listed("deep", deep[1:]), **_listed("visual", visual)}, path)
+        return fill(learner, {"ctx": deep[0], **_listed("deep", deep[1:]), **_listed("visual", visual)}, path)
     if visual:
         learner = _make(VPT, path, vlm, n_ctx=len(visual[0]), depth=len(visual))
-        return _fill(learner, _listed("visual", visual), path)
+        return fill(learner, _listed("visual", visual), path)
     if "meta_net.linear1.weight" in saved:
         learner = _make(CoCoOp, path, vlm, ctx_init=ctx_init)
         tensors = {key: tensor for key, tensor in saved.items() if key == "ctx" or key.startswith("meta_net.")}
-        return _fill(learner, tensors, path)
+        return fill(learner, tensors, path)
     if "ctx" in saved:
         if saved["ctx"].ndim == 3 and (classnames is None or len(classnames) != len(saved["ctx"])):
             raise ValueError(f"{path} has a context for each of {len(saved['ctx'])} classes: give their classnames.")
         own = classnames if saved["ctx"].ndim == 3 else None
         learner = _make(CoOp, path, vlm, n_ctx=saved["ctx"].shape[-2], classnames=own)
-        return _fill(learner, {"prompt.ctx": saved["ctx"]}, path)
+        return fill(learner, {"prompt.ctx": saved["ctx"]}, path)
     raise ValueError(f"{path} holds no prompts of CoOp, CoCoOp, VPT, MaPLe or PromptSRC.")
 
 
@@ -70,7 +71,7 @@ def _maple(saved: Mapping[str, Tensor], vlm: VLM, ctx_init: str, path: str | Pat
         tensors[f"deep.{i}"] = saved[f"compound_prompts_text.{i}"]
         for part in ("weight", "bias"):
             tensors[f"deep_proj.{i}.{part}"] = saved[f"compound_prompt_projections.{i}.{part}"]
-    return _fill(learner, tensors, path)
+    return fill(learner, tensors, path)
 
 
 def _make(kind: type[Learner], path: str | Path, vlm: VLM, **settings) -> Learner:
@@ -90,18 +91,6 @@ def _layers(saved: Mapping[str, Tensor], first: str, deeper: str) -> list[Tensor
 
 def _listed(name: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
     return {f"{name}.{i}": t for i, t in enumerate(tensors)}
-
-
-def _fill(learner: Learner, tensors: Mapping[str, Tensor], path: str | Path) -> Learner:
-    wanted = {key: tuple(t.shape) for key, t in learner.state_dict().items()}
-    given = {key: tuple(t.shape) for key, t in tensors.items()}
-    if wrong := sorted(key for key in wanted.keys() | given.keys() if wanted.get(key) != given.get(key)):
-        raise ValueError(
-            f"{path} is a {type(learner).__name__} of another model than {learner.vlm.name}: {wrong[0]} is "
-            f"{given.get(wrong[0])} there and {wanted.get(wrong[0])} here."
-        )
-    learner.load_state_dict({key: t.to(learner.state_dict()[key]) for key, t in tensors.items()})
-    return learner
 
 
 def _check_backbone(state: Mapping[str, Tensor], vlm: VLM, path: str | Path) -> None:
@@ -132,7 +121,7 @@ def _tensors_of(path: str | Path) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_TENSORS_ONLY)
     except _Program:
         raise
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError, KeyError, ValueError) as error:
+    except Exception as error:  # of what is no checkpoint, a pickle may raise any
         raise ValueError(f"{path} is not a PyTorch checkpoint, or is cut short: fetch it again.") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     tensors = {k: t for k, t in (state or {}).items() if isinstance(k, str) and isinstance(t, Tensor)}

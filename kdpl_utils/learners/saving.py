@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ..support.disk import write_whole
+from ..prompts import PromptLearner
+from ..support.disk import Damaged
+from ..support.tensors import check_finite, read_tensors, write_tensors
 from ..support.version import __version__
 from ..towers.text import text_tower
 from ..train import Recipe
@@ -25,6 +26,7 @@ def save_learner(learner: Learner, path: str | Path, recipe: Recipe | None = Non
     The header names the method, its settings, the model and weights it belongs to, their sizes, the recipe and the
     version of this library. There is no pickle in it.
     """
+    check_finite(learner.state_dict(), f"The {type(learner).__name__} that was to be saved as {path}")
     header = {
         "learner": type(learner).__name__,
         "settings": json.dumps(learner.settings),
@@ -47,15 +49,63 @@ def load_learner(path: str | Path, vlm: VLM, **extra) -> Learner:
     kinds = {kind.__name__: kind for kind in _subclasses(Learner)}
     if header["learner"] not in kinds:
         raise ValueError(f"{path} holds a {header['learner']}, which is not known here: import the file defining it.")
-    learner = kinds[header["learner"]](vlm, **json.loads(header["settings"]), **extra)
-    learner.load_state_dict(tensors)
+    kind, settings = kinds[header["learner"]], json_field(header, "settings", dict, path)
+    if missing := sorted(_needs(kind) - settings.keys() - extra.keys()):
+        raise ValueError(f"{path} holds a {kind.__name__}, and no file can hold its {missing[0]}: give {missing[0]}=….")
+    if unknown := sorted(settings.keys() - _takes(kind)):
+        raise ValueError(
+            f"{path} has the setting {unknown[0]!r}, which a {kind.__name__} does not take: it was changed."
+        )
+    try:
+        learner = kind(vlm, **settings, **extra)
+    except ValueError as error:
+        raise ValueError(f"{path} is a {kind.__name__} that does not fit {vlm.name}: {error}") from error
+    return fill(learner, tensors, path)
+
+
+def fill(learner: Learner, tensors: Mapping[str, Tensor], path: str | Path) -> Learner:
+    """The learner with the tensors of a file.
+
+    Raises:
+        ValueError: other tensors than its own, or numbers that are not finite.
+    """
+    own = learner.state_dict()
+    wanted = {key: tuple(t.shape) for key, t in own.items()}
+    given = {key: tuple(t.shape) for key, t in tensors.items()}
+    if wrong := sorted(key for key in wanted.keys() | given.keys() if wanted.get(key) != given.get(key)):
+        raise ValueError(
+            f"{path} is a {type(learner).__name__} of another model than {learner.vlm.name}: {wrong[0]} is "
+            f"{given.get(wrong[0])} there and {wanted.get(wrong[0])} here."
+        )
+    if whole := [key for key, t in tensors.items() if own[key].is_floating_point() and not t.is_floating_point()]:
+        raise ValueError(f"{path} has whole numbers ({tensors[whole[0]].dtype}) as {whole[0]}: write it again.")
+    check_finite(tensors, str(path))
+    learner.load_state_dict({key: t.to(own[key]) for key, t in tensors.items()})
     return learner
+
+
+def _takes(kind: type[Learner]) -> set[str]:
+    """The settings of a learner; CoOp hands its own on to ``PromptLearner``."""
+    parameters = inspect.signature(kind).parameters
+    passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return set(parameters) | (set(inspect.signature(PromptLearner).parameters) if passes_on else set())
+
+
+def _needs(kind: type[Learner]) -> set[str]:
+    parameters = inspect.signature(kind).parameters.values()
+    named = (p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "vlm")
+    return {p.name for p in named if p.default is p.empty}
 
 
 def saved_recipe(path: str | Path) -> Recipe:
     """The recipe a learner was trained with."""
-    values = json.loads(_read(path, "learner")[0]["recipe"])
-    return Recipe(**{**values, "average": values["average"] and tuple(values["average"])})
+    values = json_field(_read(path, "learner")[0], "recipe", dict, path)
+    if unknown := sorted(values.keys() - {field.name for field in fields(Recipe)}):
+        raise ValueError(f"{path} has {unknown[0]!r} in its recipe, which no recipe has: it was changed.")
+    try:
+        return Recipe(**values)
+    except ValueError as error:
+        raise ValueError(f"{path} has a recipe that is none: {error}") from error
 
 
 # --- files and headers -----------------------------------------------------------------------------------------------
@@ -77,10 +127,10 @@ def _sizes(vlm: VLM) -> dict[str, str]:
 
 
 def _check_model(header: Mapping[str, str], vlm: VLM, path: str | Path) -> None:
-    saved_model = (header["model"], header["pretrained"])
+    saved_model = (field_of(header, "model", path), field_of(header, "pretrained", path))
     given_model = (vlm.name, vlm.pretrained or "")
     saved_name = " ".join(filter(None, saved_model))
-    if saved_model != given_model or any(header[key] != size for key, size in _sizes(vlm).items()):
+    if saved_model != given_model or any(field_of(header, key, path) != size for key, size in _sizes(vlm).items()):
         raise ValueError(
             f"{path} was learned with {saved_name} and this model is {' '.join(filter(None, given_model))}: prompts "
             f"belong to the model they were learned with; load {saved_name} with load_vlm."
@@ -95,23 +145,57 @@ def _check_model(header: Mapping[str, str], vlm: VLM, path: str | Path) -> None:
 
 
 def _write(tensors: Mapping[str, Tensor], header: dict[str, str], path: str | Path) -> Path:
-    ready = {key: t.detach().cpu().contiguous() for key, t in tensors.items()}
-    return write_whole(path, lambda partial: save_file(ready, partial, header))
+    return write_tensors(Path(path), tensors, header)
 
 
 def _read(path: str | Path, kind: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        with safe_open(path, "pt") as file:
-            header, tensors = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}
-    except SafetensorError as error:
+    with path.open("rb") as file:
+        beginning = file.read(9)
+    # An archive of PyTorch's, or a bare pickle. Safetensors may begin alike, with their header's length, then "{".
+    if beginning.startswith((b"PK\x03\x04", b"\x80")) and beginning[8:] != b"{":
         raise ValueError(
-            f"{path} is not a safetensors file; for a published checkpoint use import_checkpoint."
+            f"{path} is a pickle or an archive, not a safetensors file: it was not opened, as it may hold code; for a "
+            "published checkpoint use import_checkpoint."
+        )
+    try:
+        header, tensors = read_tensors(path)
+    except Damaged as error:
+        raise ValueError(
+            f"{path} is not a safetensors file, or is cut short or changed: fetch it again; for a published checkpoint "
+            "use import_checkpoint."
         ) from error
     if kind not in header:
         raise ValueError(f"{path} holds no {kind} written by this library: choose another file.")
     return header, tensors
+
+
+def field_of(header: Mapping[str, str], field: str, path: str | Path) -> str:
+    """A field of a file's header.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    if field not in header:
+        raise ValueError(f"{path} has no {field!r} in its header: another program changed it; write it again.")
+    return header[field]
+
+
+def json_field(header: Mapping[str, str], field: str, kind: type, path: str | Path):
+    """A field of a file's header that holds JSON of one kind.
+
+    Raises:
+        ValueError: it is not there, or is something else.
+    """
+    try:
+        value = json.loads(field_of(header, field, path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} has a {field!r} in its header that is no JSON: write it again.") from error
+    if not isinstance(value, kind):
+        raise ValueError(f"{path} has a {type(value).__name__} as {field!r} in its header: write it again.")
+    return value
 
 
 def _subclasses(kind: type) -> set[type]:

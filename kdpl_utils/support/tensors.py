@@ -48,3 +48,18 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 def _with_checksum(content: bytes, checksum: str) -> bytes:
     """The file with this checksum in its header, which comes first."""
     return MARK.sub(b'"sha256":"' + checksum.encode() + b'"', content, count=1)
+
+
+def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Refuse tensors that hold NaN or infinity; ``what`` holds them, in the sentence.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            bad = int((~tensor.isfinite()).sum())
+            raise ValueError(
+                f"{what} has {bad} of {tensor.numel()} numbers in {name} that are not finite (nan or infinity), and "
+                "nothing can be computed with them: train again, with a lower learning rate."
+            )

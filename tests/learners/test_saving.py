@@ -1,6 +1,7 @@
 """Learned prompts survive the disk and refuse other models."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import kdpl_utils as kd
-from kdpl_utils.learners import VPT, CoCoOp, CoOp, MaPLe, PromptKD, PromptSRC, saving
+from kdpl_utils.learners import VPT, CoCoOp, CoOp, MaPLe, PromptKD, PromptSRC
 from kdpl_utils.learners.saving import load_learner, save_learner, saved_recipe
 
 NAMES = ["sushi", "hot dog", "ice cream"]
@@ -70,11 +71,11 @@ def test_a_failed_write_leaves_the_old_file(student, tmp_path, monkeypatch):
     path = save_learner(CoOp(student), tmp_path / "x.safetensors")
     before = path.read_bytes()
 
-    def fail(tensors, partial, header):
-        partial.write_bytes(b"half")
+    def fail(partial, content):
+        partial.write_text("half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(saving, "save_file", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
         save_learner(moved(CoOp(student)), path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
