@@ -12,8 +12,8 @@ from torch import Tensor
 from .support.values import real, seed_of, whole
 
 
-def check_scores(scores: Tensor, what: str) -> None:
-    """Refuse scores (N, C) that are NaN or +∞ somewhere, or −∞ for every class of an image.
+def check_scores(scores: Tensor, what: str) -> Tensor:
+    """The scores (N, C); refused if they are NaN or +∞ somewhere, or −∞ for every class of an image.
 
     −∞ for some classes is a mask: these names cannot be the answer.
 
@@ -27,6 +27,7 @@ def check_scores(scores: Tensor, what: str) -> None:
             f"{what} of {int((~usable).sum())} of {len(scores)} images are not finite, of image {first} first: nothing "
             "can be measured with them; look at the features, the prompts and the precision they were computed with."
         )
+    return scores
 
 
 def _scores(scores: Tensor, labels: Tensor | None = None, probabilities: bool = False) -> Tensor:

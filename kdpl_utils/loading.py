@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ def _register_shipped() -> None:
 def load_vlm(
     name: str = "emoji-student-rn",
     pretrained: str | None = None,
-    device: str | None = None,
+    device: str | int | torch.device | None = None,
     precision: str = "fp32",
 ) -> VLM:
     """A frozen CLIP by its open_clip name.
@@ -38,29 +39,36 @@ def load_vlm(
     Args:
         name: one of ``shipped_models()``, any of ``open_clip.list_models()``, or ``local-dir:/folder``.
         pretrained: a tag of ``open_clip.list_pretrained()`` or a weights file; not needed for shipped models.
-        device: ``"cuda"``, ``"mps"``, ``"cpu"``; None takes the first of these that there is.
+        device: ``"cuda"`` (or the number of one), ``"mps"``, ``"cpu"``; None takes the first of these that there is.
         precision: of the frozen weights, ``"fp32"``, or ``"bf16"`` or ``"fp16"`` for a GPU; what is learned, features
             and losses stay float32.
 
     Raises:
-        ValueError: no such model or tag, weights of another model, or QuickGELU in only one of name and weights.
+        ValueError: no such model, tag or device, weights of another model, or QuickGELU in only one of name and
+            weights.
         FileNotFoundError: the weights are neither here nor could they be fetched.
     """
     import open_clip  # two seconds: imported where first needed
 
     if precision not in ("fp32", "bf16", "fp16"):
         raise ValueError(f"precision is {precision!r}: choose 'fp32', 'bf16' or 'fp16'.")
+    if not isinstance(name, str) or not isinstance(pretrained, str | Path | None):
+        raise ValueError(f"The model is {name!r} with {pretrained!r}: give its name and its weights, as two texts.")
     _register_shipped()
-    shipped = name in shipped_models()
+    pretrained, shipped, device = pretrained and str(pretrained), name in shipped_models(), device_of(device)
     if not shipped:
         _check_name(name, pretrained)
+    elif pretrained is not None and not Path(pretrained).is_file():
+        raise ValueError(
+            f"{name} comes with its weights, and {pretrained!r} is no file: leave {pretrained!r} out, or give the path "
+            "of a file with others."
+        )
     weights = str(data_file(f"models/{name}.safetensors")) if shipped and pretrained is None else pretrained
-    device = device or default_device()
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
-            name, pretrained=weights, device=device, precision=precision
+            name, pretrained=weights, device=device, precision=precision, require_pretrained=True
         )
-    except (OSError, RuntimeError, ValueError, KeyError, AssertionError) as error:  # the last: sizes that differ
+    except Exception as error:  # of what is no file of weights, readers raise any
         raise _loading_error(name, weights, error) from error
     extra = {"bpe_path": str(data_file("bpe.txt.gz"))} if shipped else {}
     if _has_own_tokenizer(name):
@@ -80,7 +88,9 @@ def weights_identity(name: str, pretrained: str | None) -> str:
         return fingerprint(data_file(f"models/{name}.safetensors"))
     if pretrained is None and name.startswith("local-dir:"):
         return fingerprint(name.removeprefix("local-dir:"))
-    return fingerprint(pretrained) if pretrained and Path(pretrained).is_file() else pretrained or name
+    if pretrained and Path(pretrained).is_file() and not is_published(name, pretrained):
+        return fingerprint(pretrained)
+    return pretrained or name
 
 
 def is_published(name: str, pretrained: str | None) -> bool:
@@ -96,6 +106,32 @@ def default_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def device_of(device: str | int | torch.device | None) -> str:
+    """A device as PyTorch calls it, and one that is there; the default for None.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    if device is None:
+        return default_device()
+    is_number = isinstance(device, Integral) and not isinstance(device, bool)
+    wanted = f"cuda:{device}" if is_number else str(device).strip().lower()
+    try:
+        found = torch.device(wanted)
+    except RuntimeError:
+        found = None
+    if found is None or found.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"device is {device!r}: give 'cuda', 'cuda:1', 'mps' or 'cpu', or None for the best there is.")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[found.type]
+    if not there:
+        raise ValueError(f"device is {device!r}, and PyTorch finds no {found.type} here: give 'cpu', or None.")
+    if (found.index or 0) >= there:
+        raise ValueError(
+            f"device is {device!r}, and the last one here is {found.type}:{there - 1}: give one up to that."
+        )
+    return wanted
 
 
 def _has_own_tokenizer(name: str) -> bool:
@@ -147,8 +183,14 @@ def _quick_gelu_error(name: str, tag: str, twin: str) -> ValueError:
 def _loading_error(name: str, weights: str | None, error: Exception) -> Exception:
     import open_clip
 
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return ValueError(f"{name} does not fit into the memory of the GPU: give a smaller one, 'bf16', or the 'cpu'.")
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(" .:")
+    if "weights only load failed" in str(error).lower() or "torchscript" in str(error).lower():
+        return ValueError(f"{weights} is a pickle or a program that may run code when it is read: it was not loaded.")
+    if isinstance(error, RuntimeError) and "Required pretrained weights" in str(error):
+        return ValueError(f"{name} has no file of weights beside its configuration: put model.safetensors there.")
     if weights and Path(weights).is_file():
-        reason = str(error).splitlines()[0]
         return ValueError(f"The file {weights} does not hold weights of {name} ({reason}): name its own architecture.")
     if "download" not in str(error).lower():
         return error

@@ -128,9 +128,7 @@ def classifier_scores(
 def all_logits(classify: Callable[[Tensor], Tensor], inputs: Tensor | Pixels) -> Tensor:
     """(N, C) for N pictures or features, a batch at a time, the next one opened meanwhile."""
     batches = ahead(lambda i: inputs[i : i + 256], range(0, len(inputs), 256))
-    scores = torch.cat([classify(batch) for batch in batches])
-    check_scores(scores, "The logits")
-    return scores
+    return check_scores(torch.cat([classify(batch) for batch in batches]), "The logits")
 
 
 def summarise(rows: Sequence[dict[str, float]]) -> dict[str, str]:

@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from .support.checkpoint import Checkpoint, Kept, digest_of_tensors
 from .support.disk import digest
+from .support.guard import guarded_step
 from .support.prefetch import ahead
+from .support.tensors import check_finite
 from .support.values import plain, real, seed_of, whole
 
 MOST_LR = 1e3  # beyond it no prompt was ever learned, and the first step may leave the numbers that float32 holds
@@ -96,28 +98,6 @@ def averaging_weights(recipe: Recipe) -> Tensor:
     return (-((epochs - mean) ** 2) / (2 * sd**2)).softmax(0)
 
 
-def _step(optimizer: torch.optim.SGD, params: list[Tensor], value: Tensor, step: int) -> float:
-    """One update, or an error and no update."""
-    if value.numel() != 1:
-        raise ValueError(f"The loss must be one number (a mean over the batch), not of shape {tuple(value.shape)}.")
-    if value.isfinite():
-        optimizer.zero_grad()
-        if value.requires_grad:
-            value.backward()
-        grads = [p.grad for p in params if p.grad is not None]
-        if not grads:
-            raise ValueError(
-                "The loss depends on nothing learnable: compute it from the learner's output in each step."
-            )
-        if all(g.isfinite().all() for g in grads):
-            optimizer.step()
-            return value.item()
-    raise FloatingPointError(
-        f"The loss ({value.item():g}) or its gradient is not finite at step {step}; the parameters are as before it: "
-        "lower the learning rate, or train in float32."
-    )
-
-
 class _State:
     """All that a training changes: what it learns, momentum, averages, history, and what the learner remembers.
 
@@ -193,6 +173,7 @@ def fit(
     """
     if n_images < 1:
         raise ValueError(f"Nothing to learn from: n_images is {n_images}.")
+    check_finite(dict(learner.named_parameters()), "The learner to train")
     state = _State(learner, recipe)
     checkpoint = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
     owner = _owner(learner, state.params, n_images, recipe) if checkpoint else ""
@@ -207,7 +188,8 @@ def fit(
             start = time.perf_counter()
             lr = state.optimizer.param_groups[0]["lr"] = learning_rate(recipe, epoch)
             for fetched in ahead(fetch, batches[max(0, done - epoch * steps) :]):
-                history.loss.append(_step(state.optimizer, state.params, loss(fetched), len(history.loss)))
+                value = guarded_step(state.optimizer, state.params, loss(fetched), len(history.loss), fetched)
+                history.loss.append(value)
                 history.lr.append(lr)
                 bar.set_postfix(epoch=epoch + 1, loss=f"{history.loss[-1]:.3f}", refresh=False)
                 bar.update()
@@ -226,6 +208,7 @@ def fit(
     with torch.no_grad():
         for average, p in zip(state.averages, state.params):
             p.copy_(average)
+    check_finite(dict(learner.named_parameters()), "The learner at the end of training")
     state.optimizer.zero_grad()
     if checkpoint and checkpoint.stays:
         state.keep(checkpoint, owner)

@@ -161,6 +161,8 @@ def encode_texts(vlm: VLM, texts: Sequence[str]) -> Tensor:
     else:
         chunks = [list(texts[i : i + 256]) for i in range(0, len(texts), 256)]
         features = torch.cat([vlm.model.encode_text(vlm.tokenizer(chunk).to(vlm.device)) for chunk in chunks])
+    if not features.isfinite().all():
+        raise ValueError(f"{vlm.name} gives text features that are not finite: load it with precision='fp32'.")
     return features.to(torch.promote_types(features.dtype, torch.float32))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import pickle
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from hypothesis import given, settings
@@ -33,6 +35,7 @@ from kdpl_utils.train import averaging_weights, learning_rate
 from kdpl_utils.vlm import check_names
 
 NAMES = ["sushi", "hot dog", "ice cream"]
+NO_GPU = () if torch.cuda.is_available() else ("cuda", "cuda:0", "CUDA", 0, np.int64(1))
 
 
 @dataclass
@@ -113,6 +116,13 @@ def cut(path: Path, left: int) -> Path:
 
 def is_there(*names: str) -> Callable[[Bench], bool]:
     return lambda bench: sorted(path.name for path in bench.folder.iterdir()) == sorted(names)
+
+
+class Runs:
+    """What a pickle may do when it is opened."""
+
+    def __reduce__(self):
+        return exec, ("raise SystemExit('code of a file was run')",)
 
 
 class Fault(NamedTuple):
@@ -524,7 +534,132 @@ FAULTS = {
             ),
         )
     },
+    # --- a training that turns non-finite ----------------------------------------------------------------------------
+    **{
+        f"training: {what}": Fault(lambda bench, start=start: start(bench), sentence)
+        for what, start, sentence in (
+            (
+                "a prompt that is none",
+                lambda bench: train(bench.spoiled()),
+                "The learner to train has 1 of 512 numbers in prompt.ctx that are not finite",
+            ),
+            (
+                "a target that is none",
+                lambda bench: train(CoOp(bench.vlm), target=math.nan),
+                "not finite at step 0; the parameters are as before it: this looks like a target or a model that is",
+            ),
+            (
+                "a name masked for the teacher alone",
+                lambda bench: train(CoOp(bench.vlm), target=-math.inf),
+                "The loss (inf) or its gradient is not finite at step 0",
+            ),
+            (
+                "features that are none",
+                lambda bench: train(CoOp(bench.vlm), features=math.nan),
+                "this looks like pictures or features of this batch that are not finite",
+            ),
+            (
+                "too long a step",
+                lambda bench: train(CoOp(bench.vlm), stretch=1e38),
+                "this looks like too long a step: lower the learning rate (it is 1000), or train in float32",
+            ),
+        )
+    },
+    # --- models and devices ------------------------------------------------------------------------------------------
+    **{
+        f"device: {device!r}": Fault(
+            lambda bench, device=device: kd.load_vlm("emoji-student-vit", device=device),
+            f"device is {device!r}{sentence}",
+        )
+        for device, sentence in (
+            ("gpu", ": give 'cuda', 'cuda:1', 'mps' or 'cpu', or None for the best there is."),
+            ("", ": give 'cuda'"),
+            ("cuda:-1", ": give 'cuda'"),
+            ("meta", ": give 'cuda'"),
+            (True, ": give 'cuda'"),
+            (0.5, ": give 'cuda'"),
+            ("cpu:1", ", and the last one here is cpu:0: give one up to that."),
+            *((device, ", and PyTorch finds no cuda here") for device in NO_GPU),
+        )
+    },
+    **{
+        f"model: {what}": Fault(lambda bench, given=given: load_file(bench, *given), sentence)
+        for what, given, sentence in (
+            (
+                "a tag of a shipped one",
+                ("emoji-student-vit", "openai"),
+                "comes with its weights, and 'openai' is no file",
+            ),
+            ("a pair in one", (("emoji-student-vit", None),), "give its name and its weights, as two texts"),
+            ("no name", (None,), "The model is None with None"),
+            ("a scheme of nobody's", ("s3:bucket/model",), "There is no model 's3:bucket/model'"),
+            ("text as weights", ("emoji-student-vit", b"<html>", ".pt"), "is a pickle or a program that may run code"),
+            ("nothing as weights", ("emoji-student-vit", b"", ".pt"), "does not hold weights of emoji-student-vit"),
+            ("text as safetensors", ("emoji-student-vit", b"<html>", ".safetensors"), "does not hold weights of"),
+            (
+                "a pickle that runs",
+                ("emoji-student-vit", pickle.dumps(Runs()), ".pt"),
+                "is a pickle or a program that may",
+            ),
+            ("a folder without weights", ("local-dir:",), "has no file of weights beside its configuration"),
+        )
+    },
+    "precision": Fault(lambda bench: kd.load_vlm("emoji-student-vit", precision="half"), "precision is 'half': choose"),
+    "features of weights that are none": Fault(
+        lambda bench: kd.encode_images(with_nan(bench.vlm), some_pictures(3)),
+        "gives features that are not finite for one of the images 0 to 2",
+    ),
+    "text of weights that are none": Fault(
+        lambda bench: kd.encode_names(with_nan(bench.vlm), NAMES), "gives text features that are not finite"
+    ),
 }
+
+
+def train(learner: kd.Learner, target: float = 0.0, features: float = 0.0, stretch: float = 1.0) -> None:
+    """Two epochs of CoOp on eight features; what is given spoils the teacher's logits, the features, or the loss."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randn((8, 128), generator=generator)
+    pictures[:, 5] += features
+    teacher = torch.randn((8, 3), generator=generator)
+    teacher[:, 1] += target
+    was = [p.detach().clone() for p in learner.parameters()]
+    steps = []
+
+    def loss(fetched: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        rows, images = fetched
+        steps.append(rows)
+        return stretch * kd.symmetric_kl(teacher[rows], learner(images, NAMES))
+
+    recipe = kd.Recipe(epochs=2, batch_size=8, lr=1e3, warmup_epochs=0)
+    try:
+        kd.fit(learner, loss, 8, recipe, progress=False, fetch=lambda rows: (rows, pictures[rows]))
+    except FloatingPointError:
+        assert len(steps) == 1 and all(torch.equal(p, q) for p, q in zip(learner.parameters(), was))
+        raise
+
+
+def load_file(bench: Bench, name: object, content: bytes | str | None = None, suffix: str = "") -> kd.VLM:
+    if name == "local-dir:":
+        write_configuration(bench.folder)
+        name = f"local-dir:{bench.folder}"
+    if isinstance(content, bytes):
+        path = bench.folder / f"weights{suffix}"
+        path.write_bytes(content)
+        content = str(path)
+    return kd.load_vlm(name, content, device="cpu")
+
+
+def write_configuration(folder: Path, **text: object) -> None:
+    config = open_clip.get_model_config("emoji-student-vit")
+    file = {"model_cfg": {**config, "text_cfg": {**config["text_cfg"], **text}}, "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(file), encoding="utf-8")
+
+
+def with_nan(vlm: kd.VLM) -> kd.VLM:
+    spoiled = copy.deepcopy(vlm)
+    for weights in (spoiled.model.visual.proj, spoiled.model.text_projection):
+        weights.data[0] = math.nan
+    return spoiled
 
 
 def spoiled_scores(value: float) -> torch.Tensor:
@@ -573,12 +708,7 @@ def test_what_is_published_needs_no_word(name, pretrained, vlm, tmp_path):
 
 def test_a_tokenizer_of_a_folder_runs_no_code(vlm, tmp_path, monkeypatch):
     """Hugging Face's loader asks, or does as the configuration says, unless it is told no."""
-    import open_clip
-
-    config = open_clip.get_model_config("emoji-student-vit")
-    config["text_cfg"] |= {"hf_tokenizer_name": "somebody/words", "tokenizer_kwargs": {"trust_remote_code": True}}
-    file = {"model_cfg": config, "preprocess_cfg": {}}
-    (tmp_path / "open_clip_config.json").write_text(json.dumps(file), encoding="utf-8")
+    write_configuration(tmp_path, hf_tokenizer_name="somebody/words", tokenizer_kwargs={"trust_remote_code": True})
     weights = {key: tensor.contiguous() for key, tensor in vlm.model.state_dict().items()}
     save_file(weights, tmp_path / "open_clip_model.safetensors")
     asked = []
@@ -650,6 +780,11 @@ def test_a_dictionary_may_hold_both_spellings(vlm):
 
 def test_names_of_numpy_are_names():
     assert [type(name) for name in check_names(np.array(["hot_dog", "sushi"]))] == [str, str]
+
+
+@pytest.mark.parametrize("device", ["cpu", "CPU", " cpu ", torch.device("cpu"), "cpu:0"])
+def test_a_device_may_be_written_in_many_ways(device):
+    assert kd.load_vlm("emoji-student-rn", device=device).device == torch.device("cpu")
 
 
 def test_a_mask_may_be_a_list_and_labels_an_array():
