@@ -132,11 +132,11 @@ def all_logits(classify: Callable[[Tensor], Tensor], inputs: Tensor | Pixels) ->
 
 
 def summarise(rows: Sequence[dict[str, float]]) -> dict[str, str]:
-    """One line of the table from the rows of several seeds: "mean ± sd" (sample standard deviation).
+    """One line of the table from the rows of several seeds: how many, and "mean ± sd" (sample standard deviation).
 
     A column that was not measured (NaN: shifts that a world has not, novel names of a linear head) has a dash.
     """
-    line = {}
+    line = {"seeds": str(len(rows))}
     for column in rows[0]:
         values = [row[column] for row in rows]
         if any(math.isnan(value) for value in values):

@@ -13,7 +13,7 @@ from ..evaluate import accuracy, paired_bootstrap, top1_agreement
 from ..experiments.lab import Lab
 from ..experiments.training import MODES, Training, training_digest, unsuited
 from ..learners import LEARNERS, Learner
-from ..learners.classifier import classifier_of, export_classifier, export_onnx
+from ..learners.classifier import classifier_of, export_classifier, export_onnx, has_classifier
 from ..learners.saving import save_learner
 from ..loading import shipped_models
 from ..protocol import all_logits
@@ -147,9 +147,9 @@ def _recipe(
 
 
 def _write_files(learned: Learner, world: World, job: Training, out: Path, onnx: bool) -> dict[str, Path]:
-    """The learned prompts, and where there are class names a classifier for them."""
+    """The learned prompts, and where class names are fixed text features a classifier of them."""
     files = {"learned": save_learner(learned, out / "learned.safetensors", job.recipe)}
-    if world.classnames:
+    if world.classnames and has_classifier(learned):
         files["classifier"] = export_classifier(learned, world.classnames, out / "classifier.safetensors")
         if onnx:
             files["onnx"] = export_onnx(classifier_of(learned, world.classnames), out / "classifier.onnx")

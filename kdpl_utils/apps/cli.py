@@ -209,6 +209,7 @@ def _reproduce(args: argparse.Namespace) -> int:
     from ..experiments import run, tables
     from ..experiments.plan import plan
     from ..experiments.slurm import RunsFailed
+    from ..experiments.terms import LEGEND
 
     if args.seeds < 1:
         raise ValueError(f"--seeds is {args.seeds}: give at least 1.")
@@ -236,6 +237,7 @@ def _reproduce(args: argparse.Namespace) -> int:
     if len(plans) > 1:
         rows = _markdown(tables.average_rows(plans, args.out))
         _say(f"\n{args.table}, average of {len(plans)} data sets, {title}\n\n{rows}")
+    _say(f"\n{LEGEND}")
     for title, rows in tables.paper_rows(args.table):
         _say(f"\n{title} (paper, not run here)\n\n{_markdown(rows)}")
     if failure:

@@ -19,7 +19,7 @@ from torch import Tensor
 from .. import supervision
 from ..distill import mix_teachers
 from ..evaluate import accuracy, expected_calibration_error
-from ..learners import LEARNERS, Learner, LinearProbe
+from ..learners import LEARNERS, Learner, LinearProbe, PromptKD, promptkd
 from ..learners.saving import load_learner, save_learner
 from ..loading import load_vlm, weights_identity
 from ..protocol import all_logits, classifier_scores, evaluation_inputs, train_learner
@@ -31,6 +31,7 @@ from ..worlds.load import load_world
 from ..worlds.world import Split, World
 from .cache import FeatureCache, lazy_rows
 from .plan import is_complete
+from .terms import seconds_in_use
 from .training import CONFIDENT, K_MAX, K_UNKNOWN, Evaluation, Training
 
 KEPT_BYTES = 2**28  # of all preprocessed pictures kept in memory, for learners that look at them again and again
@@ -56,9 +57,12 @@ class Lab:
         return self.worlds[name]
 
     def student(self, job: Training) -> VLM:
-        key = (*job.student, job.precision)
+        return self._vlm(job.student, job.precision)
+
+    def _vlm(self, model: tuple[str, str | None], precision: str) -> VLM:
+        key = (*model, precision)
         if key not in self.vlms:
-            self.vlms[key] = load_vlm(*job.student, self.device, job.precision)
+            self.vlms[key] = load_vlm(*model, self.device, precision)
         return self.vlms[key]
 
     def learner(self, job: Training) -> Learner:
@@ -70,7 +74,15 @@ class Lab:
         if not _is_learned(folder):
             self._train(job, vlm, folder, checkpoint)
         checkpoint.remove()
-        return load_learner(folder / "learned.safetensors", vlm)
+        return load_learner(folder / "learned.safetensors", vlm, **self._besides(job))
+
+    def _besides(self, job: Training) -> dict[str, VLM]:
+        """What a learner needs besides the student, and no file of it holds."""
+        if LEARNERS[job.learner] is not PromptKD:
+            return {}
+        if len(job.teachers) > 1:
+            raise ValueError("The classes of PromptKD are the text features of one teacher: give it one --teacher.")
+        return {"teacher": self._vlm(job.teachers[0], job.precision)}
 
     def _train(self, job: Training, vlm: VLM, folder: Path, checkpoint: Checkpoint) -> None:
         world = self.world(job.world)
@@ -99,7 +111,7 @@ class Lab:
         kind = LEARNERS[job.learner]
         if kind is LinearProbe:  # it has a row for each class, and nothing random
             return kind(vlm, names, **job.settings)
-        return kind(vlm, **job.settings, seed=job.seed)
+        return kind(vlm, **self._besides(job), **job.settings, seed=job.seed)
 
     def _supervision(
         self, job: Training, vlm: VLM, world: World, classes: range, views: Split, drawn: Split
@@ -130,6 +142,8 @@ class Lab:
             return supervision.from_both(view_labels, known, target, names)
         if job.mode == "hard-teacher":
             return supervision.from_hard_teacher(target, names)
+        if job.mode == "promptkd":
+            return promptkd.from_promptkd(target, names, _promptkd_weight(job))
         return supervision.from_teacher(target, names)
 
     def teacher_logits(
@@ -169,8 +183,18 @@ class Lab:
         """The scores of a training by one evaluation; from its file where they are there."""
         path = evaluation.file(job, self.out)
         if not is_complete(job, evaluation, self.out):
-            write_json(path, self._score(self.learner(job), evaluation))
+            learner = self.learner(job)
+            self._note_use(job, learner)
+            write_json(path, self._score(learner, evaluation))
         return read_json(path)
+
+    def _note_use(self, job: Training, learner: Learner) -> None:
+        """How long a picture takes in use, measured once for each training."""
+        path, world = job.folder(self.out) / "use.json", self.world(job.world)
+        if read_json(path) is None and len(world.test):
+            classes = world.base if job.classes == "base" else range(len(world.classnames))
+            names = [world.classnames[c] for c in classes]
+            write_json(path, {"seconds a picture": seconds_in_use(learner, names, world.test.images)})
 
     def _score(self, learner: Learner, evaluation: Evaluation) -> dict[str, float]:
         world = self.world(evaluation.world)
@@ -237,6 +261,11 @@ def _drawn(world: World, classes: range, job: Training) -> Split:
         return train.subset(few_shot(train.labels, job.shots, job.seed))
     everything = (world.train.labels < 0).any() or len(classes) == len(world.classnames)
     return world.train if everything else world.train.of_classes(classes)
+
+
+def _promptkd_weight(job: Training) -> float:
+    """As published: smaller for three data sets, where the classes are halved."""
+    return promptkd.SMALLER_WEIGHTS.get(job.world, promptkd.WEIGHT) if job.classes == "base" else promptkd.WEIGHT
 
 
 def _known(n: int, job: Training) -> Tensor:

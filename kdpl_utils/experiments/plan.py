@@ -34,6 +34,8 @@ def plan(
 ) -> list[tuple[Training, Evaluation]]:
     """The (training, evaluation) pairs of a table, the zero-shot student first; without what no learner can do.
 
+    PromptKD, in its own mode, learns in a cross-dataset table from each target's pictures, as published.
+
     Args:
         table: one of ``TABLES``. ``base-to-novel`` trains on half of the classes; ``domain`` and ``cross-dataset``
             on all, and test on the world's shifts, or on the test pictures of ``targets``; ``few-shot`` on its own.
@@ -63,11 +65,16 @@ def plan(
     sizes = shots if table == "few-shot" else shots[:1]
     chosen = [("zero-shot", "labels", 0, 16)]
     chosen += [(learner, mode, seed, n) for learner, mode in suited for n in sizes for seed in seeds]
-    return [
-        (_training(home, world, classes, *one, transfers=classes == "all", **options), evaluation)
-        for one in chosen
-        for evaluation in evaluations
-    ]
+    pairs = []
+    for learner, mode, seed, n in chosen:
+        for evaluation, judge in zip(evaluations, judges):
+            place, source, size = home, world, n
+            if kind == "transfer" and mode == "promptkd":
+                # PromptKD is transductive: it learns from the unlabelled pictures and the names of the target itself.
+                place, source, size = judge, evaluation.world, 0
+            job = _training(place, source, classes, learner, mode, seed, size, transfers=classes == "all", **options)
+            pairs.append((job, evaluation))
+    return pairs
 
 
 def _targets(world: str) -> Sequence[str]:

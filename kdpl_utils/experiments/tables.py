@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
+from typing import NamedTuple
 
 from ..evaluate import harmonic_mean
 from ..learners import LEARNERS
 from ..protocol import paper_tables, summarise
 from ..support.disk import read_json
+from .terms import is_transductive, labels_used, validation_used
 from .training import Evaluation, Training
 
-Method = tuple[str, str, int]  # learner, supervision, shots
 Scores = dict[str, float]
+Run = tuple[Scores, str, Scores]  # scores of an evaluation, the folder of its training, what that cost
+
+
+class Method(NamedTuple):
+    """What tells a row from others: what was compared, in its first columns, and on what terms, in its last."""
+
+    method: str
+    supervision: str
+    shots: str
+    protocol: str
+    labels: str
+    validation: str
 
 
 def table_rows(pairs: Sequence[tuple[Training, Evaluation]], out: str | Path) -> list[dict[str, str]]:
@@ -41,42 +55,74 @@ def average_rows(tables: Sequence[Sequence[tuple[Training, Evaluation]]], out: s
 
 def _by_seed(pairs: Sequence[tuple[Training, Evaluation]], out: Path) -> dict[Method, dict[int, Scores]]:
     """For each method the scores of the seeds for which every evaluation is complete."""
-    rows_by_method: dict[Method, dict[int, list[Scores]]] = {}
+    runs_by_method: dict[Method, dict[int, list[Run]]] = {}
     wanted = len({(e.kind, e.world) for _, e in pairs})
     for job, evaluation in pairs:
         scores = read_json(evaluation.file(job, out))
         if scores is None:
             continue
-        name = "zero-shot" if job.learner == "zero-shot" else LEARNERS[job.learner].__name__
-        labels = f" + {job.labelled:.0%} labels" if job.labelled else ""
-        method = (name, "" if job.learner == "zero-shot" else job.mode + labels, job.shots)
-        training = read_json(job.folder(out) / "training.json")
-        seconds = training["seconds"] if training else 0.0
-        rows_by_method.setdefault(method, {}).setdefault(job.seed, []).append({**scores, "seconds": seconds})
+        run = (scores, job.folder(out).name, _costs(job, out))
+        runs_by_method.setdefault(_method(job, evaluation), {}).setdefault(job.seed, []).append(run)
     complete: dict[Method, dict[int, Scores]] = {}
-    for method, rows_by_seed in rows_by_method.items():
-        complete[method] = {seed: _joined(rows) for seed, rows in rows_by_seed.items() if len(rows) == wanted}
+    for method, runs_by_seed in runs_by_method.items():
+        complete[method] = {seed: _joined(runs) for seed, runs in runs_by_seed.items() if len(runs) == wanted}
     return complete
 
 
-def _joined(rows: Sequence[Scores]) -> Scores:
-    """One row of one training's evaluations; of several, a column for each and their average."""
+def _method(job: Training, evaluation: Evaluation) -> Method:
+    """What tells a row from others, its terms included."""
+    terms = {
+        "protocol": "transductive" if is_transductive(job, evaluation) else "inductive",
+        "labels": labels_used(job),
+    }
+    if job.learner == "zero-shot":
+        return Method("zero-shot", "", "", **terms, validation="none")
+    mode = job.mode + (f" + {job.labelled:.0%} labels" if job.labelled else "")
+    shots = str(job.shots) if job.shots else "all"
+    return Method(LEARNERS[job.learner].__name__, mode, shots, **terms, validation=validation_used(job))
+
+
+def _costs(job: Training, out: Path) -> Scores:
+    """What a training cost, and a picture in use; NaN where that was not noted."""
+    training = read_json(job.folder(out) / "training.json")
+    if training is None:  # zero-shot, which learns nothing
+        training = {"seconds": 0.0, "learned": 0}
+    use = read_json(job.folder(out) / "use.json") or {}
+    return {
+        "learned": training.get("learned", math.nan),
+        "seconds": training["seconds"],
+        "seconds a picture": use.get("seconds a picture", math.nan),
+    }
+
+
+def _joined(runs: Sequence[Run]) -> Scores:
+    """One row of a seed's evaluations; of several, a column for each and their average. Costs come last."""
     joined = {}
-    for row in rows:
-        joined |= row
-    joined.pop("seconds")
-    if len(rows) > 1:
+    for scores, _, _ in runs:
+        joined |= scores
+    if len(runs) > 1:
         joined["average"] = mean(joined.values())
-    return {**joined, "seconds": rows[0]["seconds"]}
+    costs = list({folder: cost for _, folder, cost in runs}.values())  # one training may have several evaluations
+    return {
+        **joined,
+        "learned": mean(cost["learned"] for cost in costs),
+        "seconds": sum(cost["seconds"] for cost in costs),
+        "seconds a picture": mean(cost["seconds a picture"] for cost in costs),
+    }
 
 
 def _rows(scores_by_method: dict[Method, dict[int, Scores]]) -> list[dict[str, str]]:
     rows = []
-    for (name, mode, shots), by_seed in scores_by_method.items():
+    for method, by_seed in scores_by_method.items():
         if not by_seed:
             continue
-        row = {"method": name, "supervision": mode, "shots": str(shots) if mode else "", "seeds": str(len(by_seed))}
-        rows.append(row | summarise(list(by_seed.values())))
+        seeds, said = list(by_seed.values()), method._asdict()
+        terms = {column: said.pop(column) for column in ("protocol", "labels", "validation")}
+        row = said | summarise(seeds) | terms
+        for column, form in (("learned", ",.0f"), ("seconds a picture", ".2g")):
+            value = mean(seed[column] for seed in seeds)
+            row[column] = "–" if math.isnan(value) else format(value, form)
+        rows.append(row)
     return rows
 
 

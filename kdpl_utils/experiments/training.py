@@ -15,7 +15,8 @@ from ..worlds.world import World
 
 PAPER_MODES = ("labels", "kdpl", "kdpl-ca")
 # Besides, what tells soft targets from any targets: the student's own confident guesses, the teacher's first answer.
-MODES = (*PAPER_MODES, "pseudo-labels", "hard-teacher")
+# And the objective of PromptKD, for its own student.
+MODES = (*PAPER_MODES, "pseudo-labels", "hard-teacher", "promptkd")
 CONFIDENT = 16  # pictures of each name that the student labels itself, as UPL published
 K_MAX = 1000  # names kept for a batch, as published; fewer where there are fewer classes
 K_UNKNOWN = 100  # … and where nobody knows how many there are
@@ -28,6 +29,8 @@ def unsuited(learner: str, mode: str) -> str:
             f"The learner {learner!r} has a row for each of its classes, so it cannot learn with a dictionary's names "
             "and then name classes: give class names and the mode kdpl, or choose a prompt learner."
         )
+    if mode == "promptkd" and learner != "promptkd":
+        return f"The mode promptkd is the objective of the learner promptkd, not of {learner!r}: choose the mode kdpl."
     return ""
 
 

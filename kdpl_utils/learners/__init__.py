@@ -16,4 +16,4 @@ __all__ = ["VPT", "CoCoOp", "CoOp", "Learner", "LinearProbe", "MaPLe", "PromptKD
 
 # The paper's five, and what a sceptic holds beside them.
 PROMPT_LEARNERS = {"coop": CoOp, "cocoop": CoCoOp, "vpt": VPT, "maple": MaPLe, "promptsrc": PromptSRC}
-LEARNERS = {**PROMPT_LEARNERS, "linear": LinearProbe}
+LEARNERS = {**PROMPT_LEARNERS, "linear": LinearProbe, "promptkd": PromptKD}

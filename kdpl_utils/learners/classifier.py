@@ -65,10 +65,15 @@ class Classifier(nn.Module):
         return predict(self.vlm, self, images, self.classnames, k)
 
 
+def has_classifier(learner: Learner) -> bool:
+    """Whether its classes are fixed text features beside the model's own image features."""
+    return type(learner).image is Learner.image and type(learner).classifier is Learner.classifier
+
+
 @torch.no_grad()
 def classifier_of(learner: Learner, classnames: Sequence[str]) -> Classifier:
     """What was learned, for one list of names."""
-    if type(learner).image is not Learner.image or type(learner).classifier is not Learner.classifier:
+    if not has_classifier(learner):
         raise ValueError(
             f"The classes of a {type(learner).__name__} are no fixed text features beside the model's own image "
             "features: keep the learner itself (save_learner) and use its predict."

@@ -1,4 +1,4 @@
-"""PromptKD's student: Li et al., Unsupervised Prompt Distillation, CVPR 2024 (arXiv 2403.02781)."""
+"""PromptKD: Li et al., Unsupervised Prompt Distillation, CVPR 2024 (arXiv 2403.02781): its student, its objective."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ..distill import forward_kl
+from ..supervision import Supervision
 from ..train import Recipe
-from ..vlm import TEMPLATE, VLM, unit
+from ..vlm import TEMPLATE, VLM, check_names, unit
 from .base import FrozenTexts, Learner, prompted_features, seeded
 from .vpt import visual_tokens
 
@@ -25,8 +27,10 @@ class PromptKD(Learner):
         n_ctx, depth, seed: as in ``VPT``, by default 4 tokens in 9 layers.
         template: the teacher's sentence.
 
-    The paper's teacher is itself a learned PromptSRC of ViT-L/14; here it is any zero-shot CLIP. The network has no
-    batch normalisation, so that an answer does not depend on the other images of its batch.
+    Any supervision trains it; the published objective is ``from_promptkd``. The paper's teacher is itself a learned
+    PromptSRC of ViT-L/14; here it is any zero-shot CLIP. The paper learns from all unlabelled pictures and all names of
+    the data set that it is tested on (it is transductive). The network has no batch normalisation, so that an answer
+    does not depend on the other images of its batch.
     """
 
     recipe = Recipe(epochs=20, batch_size=8, lr=5e-3)
@@ -58,3 +62,18 @@ class PromptKD(Learner):
     def image(self, images: Tensor) -> Tensor:
         features = prompted_features(self.vlm, images, self.tokens(), raw=True)
         return unit(self.project(features.to(self.visual[0].dtype)))
+
+
+WEIGHT = 1000.0  # of the published settings, and of base-to-novel …
+SMALLER_WEIGHTS = {"fgvc_aircraft": 200.0, "flowers102": 200.0, "dtd": 200.0}  # … on these data sets
+
+
+def from_promptkd(teacher_logits: Tensor, classnames: Sequence[str], weight: float = WEIGHT) -> Supervision:
+    """PromptKD's objective: weight · Σ KL(t‖s) / (B·C), a sum over B pictures; teacher's logits (N, C), no labels.
+
+    The published code divides by the number of logits, not of pictures, so the loss is weight/C times the mean over
+    the batch (``forward_kl``): ten times it for 100 classes, and once for 1,000. The temperature is 1, as published.
+    """
+    names = check_names(classnames)
+    factor = weight / len(names)
+    return lambda batch: (names, lambda z: factor * forward_kl(teacher_logits[batch], z))

@@ -11,9 +11,9 @@ from kdpl_utils.experiments.training import Evaluation, Training
 from kdpl_utils.train import Recipe
 
 
-def pair(world, seed=1, kind="halves", mode="kdpl", target=None, labelled=0.0):
+def pair(world, seed=1, kind="halves", mode="kdpl", target=None, labelled=0.0, learner="coop", shots=16):
     student = ("emoji-student-vit", None)
-    job = Training(world, "coop", mode, seed, student, (), Recipe(seed=seed), labelled=labelled)
+    job = Training(world, learner, mode, seed, student, (), Recipe(seed=seed), labelled=labelled, shots=shots)
     return job, Evaluation(kind, target or world, "x")
 
 
@@ -21,7 +21,8 @@ def write(pairs, out, scores):
     for (job, evaluation), row in zip(pairs, scores, strict=True):
         evaluation.file(job, out).parent.mkdir(parents=True, exist_ok=True)
         evaluation.file(job, out).write_text(json.dumps(row))
-        (job.folder(out) / "training.json").write_text('{"seconds": 2.0}')
+        (job.folder(out) / "training.json").write_text('{"seconds": 2.0, "learned": 2048}')
+        (job.folder(out) / "use.json").write_text('{"seconds a picture": 0.0123}')
 
 
 def halves(base, novel):
@@ -34,6 +35,46 @@ def test_mean_and_deviation_over_seeds(tmp_path):
     (row,) = table_rows(pairs, tmp_path)
     assert row["base"] == f"{55:.1f} ± {stdev([50, 60, 55]):.1f}" and row["seeds"] == "3"
     assert (row["method"], row["supervision"], row["seconds"]) == ("CoOp", "kdpl", "2.0 ± 0.0")
+
+
+def test_every_row_says_on_what_terms(tmp_path):
+    pairs = [
+        pair("dtd", mode="labels"), pair("dtd"), pair("dtd", mode="kdpl", labelled=0.25),
+        pair("dtd", mode="hard-teacher", shots=0), pair("dtd", learner="linear", mode="labels", shots=4),
+    ]  # fmt: skip
+    write(pairs, tmp_path, [halves(1.0, 1.0)] * 5)
+    rows = table_rows(pairs, tmp_path)
+    assert [row["labels"] for row in rows] == ["16 a class", "drawing", "25%", "none", "4 a class"]
+    assert {row["validation"] for row in rows} == {"none"}
+    assert {row["protocol"] for row in rows} == {"inductive"} and rows[3]["shots"] == "all"
+    assert [(row["learned"], row["seconds a picture"]) for row in rows] == [("2,048", "0.012")] * 5
+    assert {row["seeds"] for row in rows} == {"1"}
+
+
+def test_the_emoji_worlds_learning_rates_were_chosen_on_pictures_left_out(tmp_path):
+    pairs = [pair("emoji/objects"), pair("emoji/objects", learner="linear")]
+    write(pairs, tmp_path, [halves(1.0, 1.0)] * 2)
+    assert [row["validation"] for row in table_rows(pairs, tmp_path)] == ["learning rate", "none"]
+
+
+def test_zero_shot_learns_nothing_from_nothing(tmp_path):
+    job, evaluation = pair("emoji", learner="zero-shot", mode="labels")
+    write([(job, evaluation)], tmp_path, [halves(1.0, 1.0)])
+    (job.folder(tmp_path) / "training.json").unlink()
+    (row,) = table_rows([(job, evaluation)], tmp_path)
+    assert (row["labels"], row["learned"], row["seconds"], row["validation"]) == ("none", "0", "0.0", "none")
+
+
+def test_learning_from_the_target_is_transductive_and_pays_for_each(tmp_path):
+    """PromptKD trains once for each target: its seconds are those of all trainings, a prompt learner's of its one."""
+    targets = ("dtd", "eurosat")
+    own = [pair(t, kind="transfer", learner="promptkd", mode="promptkd", target=t, shots=0) for t in targets]
+    one = [pair("imagenet", kind="transfer", target=t) for t in targets]
+    write([*own, *one], tmp_path, [{"dtd": 1.0}, {"eurosat": 3.0}] * 2)
+    peer, ours = table_rows([*own, *one], tmp_path)
+    told = ("method", "protocol", "labels", "seconds", "average")
+    assert [peer[column] for column in told] == ["PromptKD", "transductive", "none", "4.0", "2.0"]
+    assert [ours[column] for column in told] == ["CoOp", "inductive", "drawing", "2.0", "2.0"]
 
 
 def test_only_complete_seeds_count(tmp_path):
