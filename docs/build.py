@@ -3,7 +3,7 @@
 
     python3 docs/build.py              notebooks of executed/, run again where their cells have changed, as pages
     python3 docs/build.py --no-run     the same, but stop where a notebook would have to run
-    python3 docs/build.py --gallery    also draw docs/gallery/ anew from these results (a minute)
+    python3 docs/build.py --gallery    also draw docs/gallery/ anew from these results (a minute; needs a Chromium)
 
 Needs the environment of run.py and the extra "docs" (sphinx, myst-nb, furo).  The pages: docs/_build/html/index.html.
 """
@@ -17,6 +17,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -108,9 +109,11 @@ def small(file: bytes) -> bytes:
 def draw_gallery(notebooks: dict[str, nbformat.NotebookNode]) -> str:
     """Write docs/gallery/ from the outputs, and return it as Markdown (addresses relative to docs/gallery)."""
     GALLERY.mkdir(exist_ok=True)
-    words, file = moving_picture()
-    (GALLERY / "moving.webp").write_bytes(file)
-    entries = [f"![{words}](moving.webp)"]
+    entries = []
+    for name, draw in (("moving.webp", moving_picture), ("inspect.webp", inspected)):
+        words, file = draw()
+        (GALLERY / name).write_bytes(file)
+        entries.append(f"![{words}]({name})")
     for name, number, cell in PICTURES:
         file, words = picture(notebooks[number], cell)
         (GALLERY / f"{name}.png").write_bytes(small(file))
@@ -168,6 +171,50 @@ def moving_picture() -> tuple[str, bytes]:
     chosen = "of those that the teacher names rightly, the one whose KL falls most"
     words = f"One training picture over the epochs of one KDPL run ({chosen}). At the end: {explorer.alt}"
     return words, out.getvalue()
+
+
+def inspected() -> tuple[str, bytes]:
+    """The page of ``kdpl inspect`` in a browser: the emoji world's test pictures before and after KDPL (WebP)."""
+    import kdpl_utils as kd
+    from kdpl_utils.apps.inspect_folder import inspect_folder
+
+    world = kd.load_world("emoji")
+    student, teacher = kd.load_vlm(*world.student), kd.load_vlm(*world.teacher)
+    names, train = [world.classnames[i] for i in world.base], kd.of_classes(world.train, world.base)
+    target = kd.logits(kd.encode_images(teacher, train.images), kd.encode_names(teacher, names), student.scale)
+    learner, features = kd.CoOp(student), kd.encode_images(student, train.images)
+    kd.adapt(learner, features, kd.from_teacher(target, names), train.labels, 0, kd.Recipe(**world.recipe))
+    test = kd.of_classes(world.test, world.base)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, "emoji")
+        for i in range(0, len(test), 3):
+            path = folder / names[int(test.labels[i])] / f"{i:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            test.images[i].save(path)
+        learned = kd.save_learner(learner, Path(place, "learned.safetensors"))
+        page = inspect_folder(folder, place, world.teacher, learned=learned, most=40)
+        return photographed(page)
+
+
+def photographed(page: Path) -> tuple[str, bytes]:
+    """The list of pictures of a page of ``kdpl inspect`` as a browser shows it, and words about the first."""
+    from PIL import Image
+    from playwright.sync_api import sync_playwright
+
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1320, "height": 900}, color_scheme="light")
+        tab.goto(page.as_uri())
+        tab.evaluate("document.getElementById('pictures').scrollIntoView()")
+        count = tab.locator("#count").inner_text()
+        first = " ".join(tab.locator("article .facts").first.inner_text().split())
+        file = tab.screenshot()
+        browser.close()
+    words = f"The page of kdpl inspect: filters, and the pictures on which teacher and student differ most. {count} "
+    out = io.BytesIO()
+    Image.open(io.BytesIO(file)).convert("RGB").save(out, format="WEBP", quality=85, method=6)
+    return f"{words}The first: {first}.", out.getvalue()
 
 
 def on_white(frame, height: int):

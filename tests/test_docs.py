@@ -83,7 +83,7 @@ def test_the_gallerys_cells_exist(build):
 
 def test_the_gallery_is_small_and_described(build):
     files = [p for p in build.GALLERY.iterdir() if p.suffix in (".png", ".webp")]
-    assert {p.stem for p in files} == {"moving", *(name for name, _, _ in build.PICTURES)}
+    assert {p.stem for p in files} == {"moving", "inspect", *(name for name, _, _ in build.PICTURES)}
     assert all(p.stat().st_size < 120_000 for p in files) and sum(p.stat().st_size for p in files) < 800_000
     shown = re.findall(r"!\[(.+?)\]\((.+?)\)", (build.GALLERY / "README.md").read_text(encoding="utf-8"))
     assert {name for _, name in shown} == {p.name for p in files}

@@ -121,6 +121,7 @@ def test_wheel_carries_its_data(tmp_path):
         archive.extractall(site)
     assert files(site / "kdpl_utils/_data") == {p for p in files(ROOT / "data") if p.suffix not in (".py", ".part")}
     assert {p.name for p in site.iterdir() if p.suffix != ".dist-info"} == {"kdpl_utils"}
+    assert files(site / "kdpl_utils/apps/page") == files(ROOT / "kdpl_utils/apps/page") != set()
     look = "from kdpl_utils.support.shipped import data_file; print(data_file('emoji.json'))"
     found = subprocess.check_output(
         [sys.executable, "-c", look], cwd=elsewhere, env={**os.environ, "PYTHONPATH": str(site)}, text=True

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     """What can be asked for."""
     kdpl = argparse.ArgumentParser(prog="kdpl", description="Prompt learning for CLIP without labels.")
     commands = kdpl.add_subparsers(dest="command", required=True, metavar="command")
-    for add in (_add_adapt, _add_predict, _add_reproduce, _add_worlds):
+    for add in (_add_adapt, _add_predict, _add_inspect, _add_reproduce, _add_worlds):
         add(commands)
     return kdpl
 
@@ -76,9 +78,7 @@ def _add_adapt(commands) -> None:
     )
     command.add_argument("folder", type=Path, help="or webdataset shards, in quotes: 'train-{000..146}.tar'")
     command.add_argument("--out", type=Path, required=True, help="folder for prompts, classifier and model card")
-    command.add_argument("--names", nargs="+", help="class names")
-    command.add_argument("--names-file", type=Path, help="a text file with a class name a line")
-    command.add_argument("--flat", action="store_true", help="subfolders are no classes: all pictures are unlabelled")
+    _add_names(command)
     command.add_argument("--mode", choices=MODES)
     command.add_argument("--learner", default="coop", choices=LEARNERS)
     command.add_argument("--student", type=_model, help="name/weights (default: ViT-B-32-quickgelu/openai)")
@@ -97,13 +97,10 @@ def _add_adapt(commands) -> None:
 def _adapt(args: argparse.Namespace) -> int:
     from .adapt import adapt_folder
 
-    names = args.names
-    if args.names_file:
-        names = [line.strip() for line in args.names_file.read_text(encoding="utf-8").splitlines() if line.strip()]
     adapted = adapt_folder(
-        args.folder, args.out, names, args.mode, args.learner, args.student, args.teacher, args.epochs, args.lr,
-        views=args.views, labels=args.labels, precision=args.precision, seed=args.seed, onnx=args.onnx,
-        dictionary=args.dictionary, labelled=False if args.flat else None, report=_say,
+        args.folder, args.out, _class_names(args), args.mode, args.learner, args.student, args.teacher, args.epochs,
+        args.lr, views=args.views, labels=args.labels, precision=args.precision, seed=args.seed,
+        onnx=args.onnx, dictionary=args.dictionary, labelled=False if args.flat else None, report=_say,
     )  # fmt: skip
     _say("\n".join(f"{what}: {value:.1f} %" for what, value in adapted.measured.items()))
     _say("\n".join(f"written: {path}" for path in adapted.files.values()))
@@ -133,6 +130,67 @@ def _predict(args: argparse.Namespace) -> int:
         else:
             _say(f"{path}: " + ", ".join(f"{name} {p:.0%}" for name, p in row))
     return status
+
+
+def _add_inspect(commands) -> None:
+    command = commands.add_parser(
+        "inspect",
+        help="show in a browser where two models differ on your pictures",
+        description="Write one HTML page about a folder of pictures: those on which teacher and student differ most, "
+        "what both say, and how well calibrated and how right they are where subfolders are labels. The page is "
+        "complete in itself: it needs neither a network nor this program.",
+    )
+    command.add_argument("folder", type=Path, help="pictures; those in a subfolder are labelled by its name")
+    command.add_argument("--teacher", type=_model, help="name/weights (default: ViT-L-14-quickgelu/openai)")
+    command.add_argument("--student", type=_model, help="name/weights (default: ViT-B-32-quickgelu/openai)")
+    command.add_argument("--learned", type=Path, help="a file that adapt wrote: shows its student before and after")
+    _add_names(command)
+    command.add_argument(
+        "--dictionary", help="imagenet21k, open_images, or a file of names, of which the teacher chooses (default "
+        "where there are neither names nor subfolders: imagenet21k)",
+    )  # fmt: skip
+    command.add_argument("--k", type=int, default=100, help="names chosen from a dictionary (default: 100)")
+    command.add_argument("--scale", default="own", choices=("own", "student"), help="of the teacher's logits")
+    _add_precision(command)
+    command.add_argument("--most", type=int, default=200, help="pictures in the page, at most (default: 200)")
+    command.add_argument("--out", type=Path, default=Path("inspect.html"), help="the page (default: inspect.html)")
+    command.add_argument("--no-open", action="store_true", help="do not open the page in the browser")
+    command.set_defaults(run=_inspect)
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from .inspect_folder import inspect_folder
+
+    path = inspect_folder(
+        args.folder, args.out, args.teacher, args.student, args.learned, _class_names(args), args.dictionary, args.k,
+        args.most, args.scale, args.precision, labelled=False if args.flat else None, report=_say,
+    )  # fmt: skip
+    _say(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    if not args.no_open and not _opened(path):
+        _say(f"To look at it, open {path.resolve().as_uri()} in a browser.")
+    return 0
+
+
+def _opened(path: Path) -> bool:
+    """Show a page in the browser; not where there is no screen, as a browser of text would take over the shell."""
+    desktop = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(desktop) and webbrowser.open(path.resolve().as_uri())
+
+
+def _add_names(command) -> None:
+    command.add_argument("--names", nargs="+", help="class names")
+    command.add_argument("--names-file", type=Path, help="a text file with a class name a line")
+    command.add_argument("--flat", action="store_true", help="subfolders are no classes: all pictures are unlabelled")
+
+
+def _class_names(args: argparse.Namespace) -> list[str] | None:
+    """The names that were typed, or those of the file."""
+    if args.names_file is None:
+        return args.names
+    if not args.names_file.is_file():
+        raise FileNotFoundError(f"There is no names file {args.names_file}: give a text file with a class name a line.")
+    lines = args.names_file.read_text(encoding="utf-8-sig").splitlines()
+    return [line.strip() for line in lines if line.strip()]
 
 
 # --- reproduce -----------------------------------------------------------------------------------------------------

@@ -109,6 +109,20 @@ def model_of(path: str | Path) -> tuple[str, str | None]:
     return name, pretrained
 
 
+def kind_of(path: str | Path) -> str:
+    """What a file of this library holds: ``"classifier"``, or the name of the learner's class."""
+    header, _ = _read(path, "model")
+    return "classifier" if "classifier" in header else header["learner"]
+
+
+def names_of(path: str | Path) -> list[str] | None:
+    """The class names that a file is bound to: a classifier's, or those of a learner that can name no others."""
+    header, _ = _read(path, "model")
+    if "classifier" in header:
+        return json.loads(header["classnames"])
+    return json.loads(header["settings"]).get("classnames")
+
+
 def load_classifier(path: str | Path, vlm: VLM) -> Classifier:
     """The classifier of a file, on the model it was made with."""
     header, tensors = _read(path, "classifier")
