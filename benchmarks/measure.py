@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import platform
 import resource
@@ -11,6 +12,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+
+
+def parsed(parser: argparse.ArgumentParser, rounds: int) -> argparse.Namespace:
+    """The command line, with the options that all timings have; as many threads as it says."""
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--threads", type=int, default=1, help="a thread that waits for others counts as busy")
+    parser.add_argument("--rounds", type=int, default=rounds)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    return args
 
 
 def machine(device: str) -> str:

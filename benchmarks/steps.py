@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from measure import apart, machine, peak_mb, seconds, table
+from measure import apart, machine, parsed, peak_mb, seconds, table
 from plain import plain_logits
 from text import names, student
 from torch.nn import functional as F
@@ -64,12 +64,7 @@ def main() -> None:
     parser.add_argument("--names", type=int, default=100)
     parser.add_argument("--dictionary", type=int, default=20000)
     parser.add_argument("--k", type=int, default=1000)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--threads", type=int, default=1, help="a thread that waits for others counts as busy")
-    parser.add_argument("--rounds", type=int, default=2)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    args = parsed(parser, rounds=2)
     rows = []
     for method in LEARNERS:
         ways = {way: step(way, method, args.student, args.device, args.names) for way in ("plain", "here")}

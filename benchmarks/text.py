@@ -12,7 +12,7 @@ import argparse
 
 import open_clip
 import torch
-from measure import apart, machine, peak_mb, seconds, table
+from measure import apart, machine, parsed, peak_mb, seconds, table
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from torch import Tensor
 
@@ -67,12 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--names", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--model", default="ViT-B-32")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--threads", type=int, default=1, help="a thread that waits for others counts as busy")
-    parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    args = parsed(parser, rounds=3)
     rows = []
     for n in args.names:
         ways = {way: step(way, args.model, args.device, n) for way in ("plain", "tree")}

@@ -9,16 +9,12 @@ from pathlib import Path
 from ..learners import LEARNERS, promptsrc
 from ..support.disk import read_json
 from ..train import Recipe
-from ..worlds.load import load_world, world_names
+from ..worlds.load import load_world
 from ..worlds.world import World
 from .training import MODES, Evaluation, Training, evaluation_digest, training_digest, unsuited
 
 TABLES = ("base-to-novel", "domain", "cross-dataset", "few-shot")
 KINDS = {"base-to-novel": "halves", "domain": "domains", "few-shot": "test", "cross-dataset": "transfer"}
-
-# What the paper transfers ImageNet's prompts to.
-TARGETS = ("caltech101", "oxford_pets", "stanford_cars", "flowers102", "food101", "fgvc_aircraft", "sun397", "dtd",
-           "eurosat", "ucf101")  # fmt: skip
 
 
 def plan(
@@ -39,7 +35,7 @@ def plan(
     Args:
         table: one of ``TABLES``. ``base-to-novel`` trains on half of the classes; ``domain`` and ``cross-dataset``
             on all, and test on the world's shifts, or on the test pictures of ``targets``; ``few-shot`` on its own.
-        targets: by default the paper's ten for ImageNet, and the other groups for a group of the emoji world.
+        targets: by default the world's own: the paper's ten for ImageNet, the other groups of the emoji world.
         options: fields of ``Training``, or of its recipe, that differ from the published ones; ``labelled`` goes to
             mode ``"kdpl"`` alone.
 
@@ -58,7 +54,9 @@ def plan(
     if not 0 <= labelled <= 1 or (labelled and "kdpl" not in modes):
         raise ValueError(f"labelled = {labelled}: give the share of labels, 0 to 1, that mode 'kdpl' may learn from.")
     kind, home = KINDS[table], load_world(world, root)
-    where = (targets or _targets(world)) if kind == "transfer" else [world]
+    where = (targets or home.targets) if kind == "transfer" else [world]
+    if not where:
+        raise ValueError(f"A cross-dataset table of {world} needs targets: the names of the worlds to test on.")
     judges = [home if target == world else load_world(target, root) for target in where]
     evaluations = [Evaluation(kind, target, evaluation_digest(judge, kind)) for target, judge in zip(where, judges)]
     classes = "base" if kind == "halves" else "all"
@@ -75,14 +73,6 @@ def plan(
             job = _training(place, source, classes, learner, mode, seed, size, transfers=classes == "all", **options)
             pairs.append((job, evaluation))
     return pairs
-
-
-def _targets(world: str) -> Sequence[str]:
-    if world == "imagenet":
-        return TARGETS
-    if world.startswith("emoji/"):
-        return [name for name in world_names() if name.startswith("emoji/") and name != world]
-    raise ValueError(f"A cross-dataset table of {world} needs targets: the names of the worlds to test on.")
 
 
 def _training(

@@ -46,6 +46,7 @@ class Dataset:
     split_file: str = ""  # the published split, which goes before
     fetch: Callable[[Path], None] | None = None  # root → fetched and unpacked, or unpacked only, through torchvision
     shifts: tuple[str, ...] = ()  # other data sets with these classes
+    targets: tuple[str, ...] = ()  # other data sets that prompts learned here are taken to
 
 
 # What fetches: root → fetched and unpacked.
@@ -84,6 +85,10 @@ TRAINVAL = "the official trainval and test lists, a seeded 20 % of each class of
 CARS_PAGE = "Stanford's page is gone, so look where github.com/pytorch/vision/issues/7545 points"
 OXFORD, PRINCETON = "https://www.robots.ox.ac.uk/~vgg/data", "https://vision.princeton.edu/projects/2010/SUN"
 BERKELEY = "https://people.eecs.berkeley.edu/~hendrycks"
+
+# What the paper transfers ImageNet's prompts to.
+TARGETS = ("caltech101", "oxford_pets", "stanford_cars", "flowers102", "food101", "fgvc_aircraft", "sun397", "dtd",
+           "eurosat", "ucf101")  # fmt: skip
 
 DATASETS = {
     "oxford_pets": Dataset(
@@ -132,7 +137,7 @@ DATASETS = {
         read_imagenet, ("imagenet/images", "imagenet"), "a photo of a {}.",
         ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar",
          "ILSVRC2012_devkit_t12.tar.gz (https://image-net.org/download, with an account)"),
-        "imagenet", fetch=_unpack_imagenet, shifts=SHIFTS),
+        "imagenet", fetch=_unpack_imagenet, shifts=SHIFTS, targets=TARGETS),
     "imagenetv2": Dataset(
         read_imagenet_shift, ("imagenetv2/imagenetv2-matched-frequency-format-val",), "a photo of a {}.",
         ("https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",),

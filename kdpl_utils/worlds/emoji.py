@@ -69,6 +69,11 @@ def _emoji_split(group: str, part: str, styles: Sequence[str], concepts: Tensor,
     return Split(Lazy(size * len(styles), lambda i: styled[i // size][i % size]), labels, key=key)
 
 
+def emoji_names() -> tuple[str, ...]:
+    """Every group of the drawings is a world."""
+    return tuple(sorted({f"emoji/{concept['group']}" for concept in drawings.metadata()["concepts"]}))
+
+
 def emoji_world(group: str) -> World:
     concepts, styles = drawings.metadata()["concepts"], drawings.metadata()["styles"]
     everywhere = set.intersection(*(set(styles[s]["drawn"]) for s in (*ADAPTATION_STYLES, *SHIFT_STYLES)))
@@ -78,8 +83,9 @@ def emoji_world(group: str) -> World:
     drawn, (base, novel) = torch.tensor(members), base_novel(len(members))
     test_views = math.ceil(TEST_PICTURES / (len(ADAPTATION_STYLES) * len(novel)))  # either half has enough
     shift_views = math.ceil(TEST_PICTURES / len(members))  # each style has enough
+    name = f"emoji/{group}"
     return World(
-        name=f"emoji/{group}",
+        name=name,
         classnames=tuple(concepts[i]["name"] for i in members),
         train=_emoji_split(group, "train", ADAPTATION_STYLES, drawn, TRAIN_VIEWS),
         test=_emoji_split(group, "test", ADAPTATION_STYLES, drawn, test_views),
@@ -94,6 +100,7 @@ def emoji_world(group: str) -> World:
         teacher=EMOJI_TEACHERS[-1],
         recipes=EMOJI_RECIPES,
         views=0,  # drawings are small and already seen from many sides
+        targets=tuple(other for other in emoji_names() if other != name),
         shots_as_published=False,
         transformer=EMOJI_STUDENTS[-1],
     )

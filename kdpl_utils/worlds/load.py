@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from . import drawings
 from .datasets import DATASETS, data_folder
 from .dictionaries import load_dictionary
-from .emoji import DEFAULT_GROUP, emoji_world
+from .emoji import DEFAULT_GROUP, emoji_names, emoji_world
 from .photo_worlds import folder_world, real_world
 from .shards import is_shards
 from .world import World
@@ -17,8 +16,7 @@ from .world import World
 
 def world_names() -> tuple[str, ...]:
     """What ``load_world`` knows."""
-    groups = sorted({concept["group"] for concept in drawings.metadata()["concepts"]})
-    return ("emoji", *(f"emoji/{group}" for group in groups), *DATASETS)
+    return ("emoji", *emoji_names(), *DATASETS)
 
 
 def load_world(

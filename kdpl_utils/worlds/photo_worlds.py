@@ -88,7 +88,8 @@ def real_world(name: str, root: str | Path | None) -> World:
     data, files = DATASETS[name], read_dataset(name, root)
     world = _photo_world(name, files, (data.template,))
     there = [shift for shift in data.shifts if is_there(shift, root)]
-    return replace(world, shifts={shift: _shift(read_dataset(shift, root), files.classnames) for shift in there})
+    shifts = {shift: _shift(read_dataset(shift, root), files.classnames) for shift in there}
+    return replace(world, shifts=shifts, targets=data.targets)
 
 
 def _shift(files: Files, classnames: Sequence[str]) -> Split:

@@ -107,6 +107,7 @@ class World:
         students, teachers: (name, pretrained) pairs, teachers by size; ``student`` and ``teacher`` are the defaults.
         recipes: for a learner's name the arguments of ``Recipe`` that differ here from its published recipe.
         views: random crops of each training picture in the paper's comparisons; 0 takes the pictures as they are.
+        targets: worlds to which the paper's comparison takes prompts learned here (cross-dataset); may be empty.
         shots_as_published: whether few shots are the very pictures that the published code draws (``coop_few_shot``).
         transformer: the student of comparisons in which all learners take part: it must be a vision transformer.
         val: pictures for choosing settings, of the same kind and in neither of the others; may be empty.  Published
@@ -128,6 +129,7 @@ class World:
     teacher: tuple[str, str | None]
     recipes: dict[str, dict[str, float]] = field(default_factory=dict)
     views: int = 8
+    targets: tuple[str, ...] = ()
     shots_as_published: bool = True
     transformer: tuple[str, str | None] | None = None
     val: Split = field(default_factory=_no_pictures)

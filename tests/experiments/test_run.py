@@ -14,13 +14,14 @@ from kdpl_utils.apps.cli import main
 from kdpl_utils.experiments import lab as module
 from kdpl_utils.experiments import plan as reproduce
 from kdpl_utils.experiments.lab import Lab
-from kdpl_utils.experiments.plan import TARGETS, is_complete, plan
+from kdpl_utils.experiments.plan import is_complete, plan
 from kdpl_utils.experiments.run import run
 from kdpl_utils.experiments.slurm import RunsFailed
 from kdpl_utils.experiments.tables import table_rows
 from kdpl_utils.experiments.training import PAPER_MODES
 from kdpl_utils.learners import LEARNERS
 from kdpl_utils.train import Recipe
+from kdpl_utils.worlds.datasets import DATASETS, TARGETS
 
 WORLD = "emoji/activities"
 SMALL = {"epochs": 2, "lr": 0.05}
@@ -49,11 +50,14 @@ def test_a_plan_holds_every_combination_once():
     assert [(e.kind, e.world) for _, e in cross] == [("transfer", "emoji"), ("transfer", "emoji/objects")] * 2
 
 
-def test_targets_by_default():
+def test_targets_by_default(monkeypatch):
     """The other groups of the emoji world, and the paper's ten for ImageNet."""
     others = {e.world for _, e in plan("cross-dataset", WORLD, ["coop"], ["labels"], [1])}
     assert len(others) > 5 and WORLD not in others and all(name.startswith("emoji/") for name in others)
-    assert reproduce._targets("imagenet") == TARGETS and len(TARGETS) == 10
+    assert DATASETS["imagenet"].targets == TARGETS and len(TARGETS) == 10 and set(TARGETS) <= set(DATASETS)
+    photos = replace(kd.load_world(WORLD), name="photos", targets=("emoji/objects",))
+    monkeypatch.setattr(reproduce, "load_world", lambda name, root: photos if name == "photos" else kd.load_world(name))
+    assert {e.world for _, e in plan("cross-dataset", "photos", ["coop"], ["labels"], [1])} == {"emoji/objects"}
 
 
 def test_settings_go_to_the_mode_that_reads_them():
@@ -91,12 +95,18 @@ def test_published_recipes_are_the_default_on_photographs(tmp_path, monkeypatch)
         (("best", WORLD, ["coop"], ["kdpl"], [1]), "no table 'best': choose from base-to-novel"),
         (("domain", WORLD, ["coup"], ["kdpl"], [1]), "no learner 'coup'"),
         (("domain", WORLD, ["coop"], ["label"], [1]), "no mode 'label'"),
-        (("cross-dataset", "emoji", ["coop"], ["kdpl"], [1]), "needs targets"),
     ],
 )
 def test_wrong_plans(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         plan(*arguments)
+
+
+def test_a_world_without_targets_asks_for_them(monkeypatch):
+    alone = replace(kd.load_world(WORLD), targets=())
+    monkeypatch.setattr(reproduce, "load_world", lambda name, root: alone)
+    with pytest.raises(ValueError, match=f"table of {WORLD} needs targets"):
+        plan("cross-dataset", WORLD, ["coop"], ["kdpl"], [1])
 
 
 @pytest.mark.parametrize("modes, share", [(["kdpl"], 1.5), (["labels"], 0.5)])
@@ -180,8 +190,8 @@ def test_wrong_commands_are_one_sentence(tmp_path, capsys):
     assert main(["reproduce", "--world", "nowhere", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "There is no world 'nowhere'" in error and len(error.splitlines()) == 1 and not list(tmp_path.iterdir())
-    assert main(command(tmp_path, "--world", "emoji", "--table", "cross-dataset")) == 2
-    assert "needs targets" in capsys.readouterr().err
+    assert main(command(tmp_path, "--targets", "nowhere", "--table", "cross-dataset")) == 2
+    assert "There is no world 'nowhere'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -490,7 +490,7 @@ def test_the_four_shifts_are_worlds_and_shifts_of_imagenet(tmp_path):
     write_shift(tmp_path / PLACES["imagenet_a"], [WNIDS[1], WNIDS[3]], first=80)
     write_shift(tmp_path / PLACES["imagenet_r"], [WNIDS[2], WNIDS[4]], first=90)  # the second is not in this imagenet
     world, _ = load("imagenet", tmp_path)
-    assert tuple(world.shifts) == imagenet.SHIFTS
+    assert tuple(world.shifts) == imagenet.SHIFTS and world.targets == datasets.TARGETS
     labels = {name: split.labels.tolist() for name, split in world.shifts.items()}
     assert labels["imagenetv2"] == labels["imagenet_sketch"] == [0, 1, 2, 3]
     assert labels["imagenet_a"] == [1, 3] and labels["imagenet_r"] == [2]
