@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from .support.values import seed_of, whole
 from .towers.text import Prompt, build_trees, encode_forest, encode_prompts, shares_beginnings, text_tower
-from .vlm import VLM, as_prompt, check_names, check_templates, has_clip_tokens, token_ids, unit
+from .towers.words import check_templates
+from .vlm import VLM, as_prompt, check_names, has_clip_tokens, token_ids, unit
 
 MAX_CACHED_FORESTS = 8  # lists of names whose trees are kept; class-agnostic learning brings a new list in every step
 

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from .support.disk import digest
 from .support.pictures import as_picture, middle_of_strip
 from .support.prefetch import ahead, openers
+from .towers.sentences import Templates, as_templates, sentences_of
 from .towers.text import encode_prompts
-from .towers.words import check_names, check_templates
+from .towers.words import check_names
 
 TEMPLATE = "a photo of a {}."  # the one sentence of the zero-shot baseline, as in the paper
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
@@ -144,10 +145,19 @@ def unit(x: Tensor) -> Tensor:
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
 
 
-def encode_names(vlm: VLM, classnames: Sequence[str], templates: Sequence[str] = (TEMPLATE,)) -> Tensor:
-    """(C, D) unit text features, without gradient: the mean over templates of unit features, made unit again."""
+def encode_names(vlm: VLM, classnames: Sequence[str], templates: Templates = (TEMPLATE,)) -> Tensor:
+    """(C, D) unit text features, without gradient: the mean over templates of unit features, made unit again.
+
+    Args:
+        templates: sentences with ``{}`` for all names; or a dict from names to sentences of their own, or the path of a
+            JSON file with one. Names outside it get "a photo of a {}.", with a warning.
+    """
     names = check_names(classnames, dictionary=True)
-    sentences = check_templates(templates)
+    sentences = as_templates(templates)
+    if isinstance(sentences, dict):
+        texts = sentences_of(names, sentences, TEMPLATE)
+        features = unit(encode_texts(vlm, [text for own in texts for text in own]))
+        return unit(torch.stack([own.mean(0) for own in features.split([len(own) for own in texts])]))
     features = [unit(encode_texts(vlm, [sentence.format(name) for name in names])) for sentence in sentences]
     return unit(sum(features))
 

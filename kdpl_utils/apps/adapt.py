@@ -19,6 +19,7 @@ from ..loading import shipped_models
 from ..protocol import all_logits
 from ..support.disk import write_whole
 from ..train import Recipe
+from ..vlm import TEMPLATE, Templates
 from ..worlds.emoji import EMOJI_RECIPES
 from ..worlds.photo_worlds import folder_world
 from ..worlds.world import Split, World
@@ -58,12 +59,13 @@ def adapt_folder(
     onnx: bool = False,
     dictionary: str | Path | Sequence[str] = "imagenet21k",
     labelled: bool | None = None,
+    templates: Templates = (TEMPLATE,),
     report: Callable[[str], None] = lambda line: None,
 ) -> Adapted:
     """Learn prompts from a folder of pictures, mostly without labels, and write everything that came of it.
 
     Args:
-        folder, labelled: as ``folder_world`` reads it: with a subfolder for each class, or just pictures.
+        folder, labelled, templates: as ``folder_world`` has them: a subfolder for each class, or just pictures.
         out: gets ``learned.safetensors``, ``classifier.safetensors``, ``classifier.onnx`` and ``README.md``.
         classnames: what may be in the pictures; without them and without subfolders the names come from
             ``dictionary``, and there is no classifier to export.
@@ -77,12 +79,11 @@ def adapt_folder(
     Asked again with the same ``out``, only what has changed is done again.
 
     Raises:
-        ValueError: there is no such mode or learner, the mode needs labels or names that are not there, or the share
-            of labels is not between 0 and 1.
+        ValueError: no such mode or learner, labels or names that the mode needs are missing, or a wrong share of them.
         FileNotFoundError: there is no such folder, or no picture in it.
     """
     start, out = time.perf_counter(), Path(out)
-    world = folder_world(folder, classnames, labelled=labelled, dictionary=dictionary)
+    world = folder_world(folder, classnames, labelled=labelled, templates=templates, dictionary=dictionary)
     mode = _chosen_mode(world, folder, mode, labels)
     student, teacher = student or world.student, teacher or world.teacher
     recipe = _recipe(learner, mode, student, epochs, lr, seed)

@@ -84,6 +84,7 @@ def _add_adapt(commands) -> None:
     command.add_argument("--student", type=_model, help="name/weights (default: ViT-B-32-quickgelu/openai)")
     command.add_argument("--teacher", type=_model, help="name/weights (default: ViT-L-14-quickgelu/openai)")
     command.add_argument("--dictionary", default="imagenet21k", help="imagenet21k, open_images, or a file of names")
+    command.add_argument("--templates", help="a JSON file from class names to sentences about them, for the teacher")
     command.add_argument("--epochs", type=int)
     command.add_argument("--lr", type=float)
     command.add_argument("--views", type=int, default=0, help="random crops of each picture (default: none)")
@@ -95,12 +96,14 @@ def _add_adapt(commands) -> None:
 
 
 def _adapt(args: argparse.Namespace) -> int:
+    from ..vlm import TEMPLATE
     from .adapt import adapt_folder
 
     adapted = adapt_folder(
         args.folder, args.out, _class_names(args), args.mode, args.learner, args.student, args.teacher, args.epochs,
         args.lr, views=args.views, labels=args.labels, precision=args.precision, seed=args.seed,
-        onnx=args.onnx, dictionary=args.dictionary, labelled=False if args.flat else None, report=_say,
+        onnx=args.onnx, dictionary=args.dictionary, labelled=False if args.flat else None,
+        templates=args.templates or (TEMPLATE,), report=_say,
     )  # fmt: skip
     _say("\n".join(f"{what}: {value:.1f} %" for what, value in adapted.measured.items()))
     _say("\n".join(f"written: {path}" for path in adapted.files.values()))

@@ -8,7 +8,7 @@ that is not whole, so whoever asks again goes on where it was stopped.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
@@ -26,7 +26,7 @@ from ..protocol import all_logits, classifier_scores, evaluation_inputs, train_l
 from ..shots import coop_few_shot, few_shot, random_subset
 from ..support.checkpoint import Checkpoint
 from ..support.disk import checksum, digest, read_json, remove_abandoned, say_damaged, write_json
-from ..vlm import TEMPLATE, VLM, Pixels, drop_text_tower, encode_images, encode_names, logits
+from ..vlm import TEMPLATE, VLM, Pixels, Templates, drop_text_tower, encode_images, encode_names, logits
 from ..worlds.load import load_world
 from ..worlds.world import Split, World
 from .cache import FeatureCache, lazy_rows
@@ -152,7 +152,7 @@ class Lab:
         vlm: VLM,
         teacher: tuple[str, str | None],
         names: Sequence[str],
-        templates: Sequence[str],
+        templates: Templates,
         pictures: Split,
     ) -> Tensor:
         """(pictures, names) logits; the teacher is in memory only while it encodes what is not on disk yet."""
@@ -171,7 +171,8 @@ class Lab:
         def encode_rows_of_pictures(rows: range) -> Tensor:
             return encode_images(load_teacher(), lazy_rows(pictures.images, rows))
 
-        names_digest = digest(list(names), list(templates))
+        sentences = dict(templates) if isinstance(templates, Mapping) else list(templates)
+        names_digest = digest(list(names), sentences)
         text_features = cached(f"names {names_digest}", len(names), encode_rows_of_names)
         if load_teacher.cache_info().currsize:  # it had to be loaded; a gigabyte of it has done its work
             drop_text_tower(load_teacher())

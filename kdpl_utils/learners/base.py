@@ -15,7 +15,7 @@ from ..support.values import plain, seed_of, whole
 from ..towers.image import encode_image
 from ..towers.text import text_tower
 from ..train import Recipe
-from ..vlm import TEMPLATE, VLM, Pixels, check_names, check_templates, encode_texts, logits, unit
+from ..vlm import TEMPLATE, VLM, Pixels, Templates, as_templates, check_names, encode_texts, logits, sentences_of, unit
 
 
 class Learner(nn.Module):
@@ -110,11 +110,11 @@ class FrozenTexts:
     """Class names → (C, D) unit text features of the frozen model, each name encoded when first asked for.
 
     Args:
-        templates: sentences with ``{}``; their features are averaged as they come, then made unit.
+        templates: as in ``encode_names``; the features of a name are averaged as they come, then made unit.
     """
 
-    def __init__(self, vlm: VLM, templates: Sequence[str] = (TEMPLATE,)):
-        self.vlm, self.templates, self.known = vlm, check_templates(templates), {}
+    def __init__(self, vlm: VLM, templates: Templates = (TEMPLATE,)):
+        self.vlm, self.templates, self.known = vlm, as_templates(templates), {}
 
     def __call__(self, classnames: Sequence[str]) -> Tensor:
         return unit(self.mean(classnames))
@@ -126,9 +126,10 @@ class FrozenTexts:
         for start in range(0, len(new), 256):
             part = new[start : start + 256]
             # All sentences of all names at once: names behind the same words share those.
-            texts = [template.format(name) for template in self.templates for name in part]
-            features = encode_texts(self.vlm, texts).unflatten(0, (len(self.templates), len(part)))
-            self.known.update(zip(part, features.mean(0)))
+            texts = sentences_of(part, self.templates, TEMPLATE)
+            features = encode_texts(self.vlm, [text for own in texts for text in own])
+            means = [own.mean(0) for own in features.split([len(own) for own in texts])]
+            self.known.update(zip(part, means))
         return torch.stack([self.known[name] for name in names])
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..train import Recipe
-from ..vlm import TEMPLATE, VLM, check_names, unit
+from ..vlm import TEMPLATE, VLM, Templates, as_templates, check_names, unit
 from .base import FrozenTexts, Learner
 
 
@@ -26,7 +26,7 @@ class LinearProbe(Learner):
     Args:
         vlm: the student, of any image tower.
         classnames: C names; ``forward`` takes them or some of them.
-        templates: sentences with ``{}`` that the rows start from.
+        templates: what the rows start from, as in ``encode_names``.
 
     The published code also starts from several sentences on ImageNet; here it is one, as in all tables.
     """
@@ -34,9 +34,10 @@ class LinearProbe(Learner):
     recipe = Recipe(epochs=300, batch_size=256, lr=0.1, weight_decay=0.0)
     open_vocabulary = False
 
-    def __init__(self, vlm: VLM, classnames: Sequence[str], templates: Sequence[str] = (TEMPLATE,)):
+    def __init__(self, vlm: VLM, classnames: Sequence[str], templates: Templates = (TEMPLATE,)):
         names = check_names(classnames)
-        super().__init__(vlm, classnames=list(names), templates=list(templates))
+        templates = as_templates(templates)
+        super().__init__(vlm, classnames=list(names), templates=templates)
         self.row_of = {name: row for row, name in enumerate(names)}
         start = FrozenTexts(vlm, templates).mean(names)
         self.register_buffer("start", start, persistent=False)  # of the frozen model: computed again, not saved

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ..support.disk import digest
-from ..vlm import TEMPLATE, check_names
+from ..vlm import TEMPLATE, Templates, as_templates, check_names
 from .datasets import DATASETS, data_folder, is_there, read_dataset
 from .dictionaries import load_dictionary
 from .finding import as_path
@@ -31,7 +31,7 @@ def folder_world(
     classnames: Names | None = None,
     *,
     labelled: bool | None = None,
-    templates: Sequence[str] = (TEMPLATE,),
+    templates: Templates = (TEMPLATE,),
     dictionary: str | Path | Iterable[str] = "imagenet21k",
     root: str | Path | None = None,
 ) -> World:
@@ -62,7 +62,7 @@ def folder_world(
     folder = as_path(path).resolve()
     files = _in_shards(path, classnames, labelled) if is_shards(path) else read_folder(folder, classnames, labelled)
     classes = tuple(check_names(files.classnames)) if files.classnames else ()
-    world = _photo_world(folder.name, files._replace(classnames=classes), tuple(templates), upright=True)
+    world = _photo_world(folder.name, files._replace(classnames=classes), as_templates(templates), upright=True)
     world = replace(world, dictionary=load_dictionary(dictionary, data_folder(root)))
     if (world.train.labels >= 0).all():
         return world
@@ -99,7 +99,9 @@ def _shift(files: Files, classnames: Sequence[str]) -> Split:
     return _photos([(photo, known[y]) for photo, y in files.test if known[y] is not None])
 
 
-def _photo_world(name: str, files: Files, templates: tuple[str, ...], upright: bool = False) -> World:
+def _photo_world(
+    name: str, files: Files, templates: tuple[str, ...] | dict[str, list[str]], upright: bool = False
+) -> World:
     """A world of photographs with the usual models, without shifts and dictionary."""
     base, novel = base_novel(len(files.classnames))
     why = "{} has no {} pictures: learn from another world with these classes, or test on another one."

@@ -101,7 +101,7 @@ class World:
         train: pictures to adapt with.
         test: pictures of the same kind, others than those.
         shifts: the same classes in another style, by style; ``labels.unique()`` says which of the classes.
-        templates: sentences with ``{}`` for the name.
+        templates: sentences with ``{}`` for the name, or a dict from names to sentences of their own.
         base, novel: the two halves of the classes (``base_novel``).
         dictionary: thousands of names for class-agnostic learning, none twice.
         students, teachers: (name, pretrained) pairs, teachers by size; ``student`` and ``teacher`` are the defaults.
@@ -119,7 +119,7 @@ class World:
     train: Split
     test: Split
     shifts: dict[str, Split]
-    templates: tuple[str, ...]
+    templates: tuple[str, ...] | dict[str, list[str]]
     base: range
     novel: range
     dictionary: tuple[str, ...]
