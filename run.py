@@ -274,6 +274,7 @@ def in_environment(*arguments, **variables):
     """Run the environment's Python and give its exit status."""
     env = dict(os.environ, VIRTUAL_ENV=str(ENV), JUPYTER_PREFER_ENV_PATH="1", **variables)
     env["PATH"] = str(PYTHON.parent) + os.pathsep + env.get("PATH", "")
+    env["PYTHONUTF8"] = "1"  # Windows would write and read files in an encoding of its own
     env.pop("MPLBACKEND", None)  # a backend with windows would stop the notebooks
     process = subprocess.Popen([str(PYTHON), *arguments], cwd=str(ROOT), env=env)
     while True:

@@ -360,6 +360,14 @@ def test_uv_is_told_what_pip_was_told(run, tmp_path, monkeypatch):
     )
 
 
+def test_the_environment_is_the_same_on_all_systems(run, monkeypatch):
+    monkeypatch.setattr(run, "PYTHON", Path(sys.executable))
+    monkeypatch.setenv("MPLBACKEND", "TkAgg")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    look = "import os, sys; sys.exit(0 if sys.flags.utf8_mode and 'MPLBACKEND' not in os.environ else 1)"
+    assert run.in_environment("-c", look) == 0
+
+
 class Started:
     """What ``main`` starts in the environment, none of which runs; ``status`` is what it is told of each."""
 
