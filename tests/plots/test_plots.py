@@ -49,6 +49,10 @@ FIGURES = {
         ),
         r"CoOp, base: \+2.0 from \+1.0 to \+3.0; KDPL, base: .*, no difference seen; KDPL, novel: \+1.0 .* \+2.0",
     ),
+    "dots of sentences": (
+        lambda: plots.seed_dots({"a": [1.0, 3.0]}, 1.5, "H", dots="sentences", line="{}"),
+        "mean over sentences: a 2.0; {} 1.5",
+    ),
     "selected": (
         lambda: plots.selected_names(NAMES, [0.5, 0.3, 0.1], [True, False, True]),
         "3 names .*, 2 of them true.*first: sushi",
