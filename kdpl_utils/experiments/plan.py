@@ -58,6 +58,7 @@ def plan(
     if not where:
         raise ValueError(f"A cross-dataset table of {world} needs targets: the names of the worlds to test on.")
     judges = [home if target == world else load_world(target, root) for target in where]
+    _check_labels(world, home, kind, judges)
     evaluations = [Evaluation(kind, target, evaluation_digest(judge, kind)) for target, judge in zip(where, judges)]
     classes = "base" if kind == "halves" else "all"
     sizes = shots if table == "few-shot" else shots[:1]
@@ -73,6 +74,18 @@ def plan(
             job = _training(place, source, classes, learner, mode, seed, size, transfers=classes == "all", **options)
             pairs.append((job, evaluation))
     return pairs
+
+
+def _check_labels(world: str, home: World, kind: str, judges: Sequence[World]) -> None:
+    """Refuse pictures without labels: a table draws its shots class by class, and scores need right answers."""
+    needed = [home.train] if kind != "domains" or len(home.train) else []
+    needed += [judge.test for judge in judges]
+    for split in needed:
+        if split.unusable_because or not len(split):
+            raise ValueError(
+                f"{world} cannot be reproduced on: {split.unusable_because or 'it has no test pictures.'} For pictures "
+                "without labels there is kdpl adapt."
+            )
 
 
 def _training(

@@ -8,15 +8,16 @@ others where they are not, which is said in a warning.
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..support.extras import optional
+from .fetching import check_writable, fetch_beside
 from .imagenet import SHIFTS, read_imagenet, read_imagenet_shift
+from .lists import read_published_split
 from .official import (
     read_aircraft,
     read_caltech,
@@ -31,6 +32,8 @@ from .official import (
     read_ucf,
 )
 from .photos import Files
+
+MOST_LOOKED_FOR = 200_000  # pictures of a list: ImageNet's are found in their folders, and looking takes minutes
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,10 @@ class Dataset:
     fetch: Callable[[Path], None] | None = None  # root → fetched and unpacked, or unpacked only, through torchvision
     shifts: tuple[str, ...] = ()  # other data sets with these classes
     targets: tuple[str, ...] = ()  # other data sets that prompts learned here are taken to
+    size: tuple[int, ...] = ()  # classes, then pictures; of ImageNet without its training pictures and with them
 
 
-# What fetches: root → fetched and unpacked.
+# What fetches: a folder that is like the root of all data sets → fetched and unpacked there.
 
 
 def _torchvision(name: str, needs: tuple[str, ...] = (), folder: str = "", **arguments) -> Callable[[Path], None]:
@@ -73,7 +77,9 @@ def _unpack_imagenet(root: Path) -> None:
     """torchvision unpacks ImageNet's archives into folders by WordNet id; it may not fetch them."""
     from torchvision.datasets import ImageNet
 
-    there = [part for part in ("val", "train") if (root / "imagenet" / f"ILSVRC2012_img_{part}.tar").exists()]
+    home = root / "imagenet"
+    unpacked = [part for part in ("val", "train") if (root.parent / "imagenet" / part).is_dir()]
+    there = [p for p in ("val", "train") if (home / f"ILSVRC2012_img_{p}.tar").exists() and p not in unpacked]
     if there:
         optional("scipy.io", "data")
     for part in there or ["val"]:  # which raises
@@ -84,6 +90,10 @@ CUT = "a seeded cut of each class into 50 % training, 20 % validation, 30 % test
 TRAINVAL = "the official trainval and test lists, a seeded 20 % of each class of trainval left for validation"
 CARS_PAGE = "Stanford's page is gone, so look where github.com/pytorch/vision/issues/7545 points"
 OXFORD, PRINCETON = "https://www.robots.ox.ac.uk/~vgg/data", "https://vision.princeton.edu/projects/2010/SUN"
+# torchvision's: the certificate of the authors' own server has expired.
+EUROSAT = (
+    "https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip"
+)
 BERKELEY = "https://people.eecs.berkeley.edu/~hendrycks"
 
 # What the paper transfers ImageNet's prompts to.
@@ -94,67 +104,70 @@ DATASETS = {
     "oxford_pets": Dataset(
         read_pets, ("oxford-iiit-pet/images", "oxford_pets/images"), "a photo of a {}, a type of pet.",
         (f"{OXFORD}/pets/data/images.tar.gz", f"{OXFORD}/pets/data/annotations.tar.gz"), "oxford-iiit-pet",
-        TRAINVAL, "split_zhou_OxfordPets.json", _torchvision("OxfordIIITPet")),
+        TRAINVAL, "split_zhou_OxfordPets.json", _torchvision("OxfordIIITPet"), size=(37, 7349)),
     "caltech101": Dataset(
         read_caltech, ("caltech101/101_ObjectCategories", "caltech-101/101_ObjectCategories"), "a photo of a {}.",
         ("https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",), "caltech101",
-        CUT, "split_zhou_Caltech101.json", _torchvision("Caltech101")),
+        CUT, "split_zhou_Caltech101.json", _torchvision("Caltech101"), size=(100, 8242)),
     "stanford_cars": Dataset(
         read_cars, ("stanford_cars",), "a photo of a {}.",
         ("cars_train.tgz", "cars_test.tgz", "car_devkit.tgz", f"cars_test_annos_withlabels.mat ({CARS_PAGE})"),
-        "stanford_cars", TRAINVAL, "split_zhou_StanfordCars.json"),
+        "stanford_cars", TRAINVAL, "split_zhou_StanfordCars.json", size=(196, 16_185)),
     "flowers102": Dataset(
         read_flowers, ("flowers-102/jpg", "oxford_flowers/jpg"), "a photo of a {}, a type of flower.",
         tuple(f"{OXFORD}/flowers/102/{file}" for file in ("102flowers.tgz", "imagelabels.mat", "setid.mat")),
-        "flowers-102", CUT, "split_zhou_OxfordFlowers.json", _torchvision("Flowers102", ("scipy.io",))),
+        "flowers-102", CUT, "split_zhou_OxfordFlowers.json", _torchvision("Flowers102", ("scipy.io",)),
+        size=(102, 8189)),
     "food101": Dataset(
         read_food, ("food-101/images",), "a photo of {}, a type of food.",
         ("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",), "",
-        CUT, "split_zhou_Food101.json", _torchvision("Food101")),
+        CUT, "split_zhou_Food101.json", _torchvision("Food101"), size=(101, 101_000)),
     "fgvc_aircraft": Dataset(
         read_aircraft, ("fgvc-aircraft-2013b/data/images", "fgvc_aircraft/images"),
         "a photo of a {}, a type of aircraft.",
-        (f"{OXFORD}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",), "", fetch=_torchvision("FGVCAircraft")),
+        (f"{OXFORD}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",), "", fetch=_torchvision("FGVCAircraft"),
+        size=(100, 10_000)),
     "sun397": Dataset(
         read_sun, ("sun397/SUN397", "SUN397"), "a photo of a {}.",
         (f"{PRINCETON}/SUN397.tar.gz",), "",
         "list 1 of Partitions.zip where it lies beside the pictures, else a seeded 50 of each class for testing, and "
         "40 and 10 of the rest for training and validation",
-        "split_zhou_SUN397.json", _torchvision("SUN397")),
+        "split_zhou_SUN397.json", _torchvision("SUN397"), size=(397, 39_700)),
     "dtd": Dataset(
         read_dtd, ("dtd/dtd/images", "dtd/images"), "{} texture.",
         (f"{OXFORD}/dtd/download/dtd-r1.0.1.tar.gz",), "dtd",
-        CUT, "split_zhou_DescribableTextures.json", _torchvision("DTD")),
+        CUT, "split_zhou_DescribableTextures.json", _torchvision("DTD"), size=(47, 5640)),
     "eurosat": Dataset(
         read_eurosat, ("eurosat/2750",), "a centered satellite photo of {}.",
-        ("https://madm.dfki.de/files/sentinel/EuroSAT.zip",), "eurosat",
-        CUT, "split_zhou_EuroSAT.json", _torchvision("EuroSAT")),
+        (EUROSAT,), "eurosat",
+        CUT, "split_zhou_EuroSAT.json", _torchvision("EuroSAT"), size=(10, 27_000)),
     "ucf101": Dataset(
         read_ucf, ("ucf101/UCF-101-midframes",), "a photo of a person doing {}.",
         ("UCF-101-midframes.zip (linked in github.com/KaiyangZhou/CoOp, DATASETS.md)",), "ucf101",
-        TRAINVAL + " list 1", "split_zhou_UCF101.json"),
+        TRAINVAL + " list 1", "split_zhou_UCF101.json", size=(101, 13_320)),
     "imagenet": Dataset(
         read_imagenet, ("imagenet/images", "imagenet"), "a photo of a {}.",
         ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar",
          "ILSVRC2012_devkit_t12.tar.gz (https://image-net.org/download, with an account)"),
-        "imagenet", fetch=_unpack_imagenet, shifts=SHIFTS, targets=TARGETS),
+        "imagenet", fetch=_unpack_imagenet, shifts=SHIFTS, targets=TARGETS, size=(1000, 50_000, 1_331_167)),
     "imagenetv2": Dataset(
         read_imagenet_shift, ("imagenetv2/imagenetv2-matched-frequency-format-val",), "a photo of a {}.",
         ("https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",),
-        "imagenetv2"),
+        "imagenetv2", size=(1000, 10_000)),
     "imagenet_sketch": Dataset(
         read_imagenet_shift, ("imagenet-sketch/images", "imagenet-sketch/sketch"), "a photo of a {}.",
         ("https://huggingface.co/datasets/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip",),
-        "imagenet-sketch"),
+        "imagenet-sketch", size=(1000, 50_889)),
     "imagenet_a": Dataset(
         read_imagenet_shift, ("imagenet-adversarial/imagenet-a",), "a photo of a {}.",
-        (f"{BERKELEY}/imagenet-a.tar",), "imagenet-adversarial"),
+        (f"{BERKELEY}/imagenet-a.tar",), "imagenet-adversarial", size=(200, 7500)),
     "imagenet_r": Dataset(
         read_imagenet_shift, ("imagenet-rendition/imagenet-r",), "a photo of a {}.",
-        (f"{BERKELEY}/imagenet-r.tar",), "imagenet-rendition"),
+        (f"{BERKELEY}/imagenet-r.tar",), "imagenet-rendition", size=(200, 30_000)),
     "pathmnist": Dataset(
         read_pathmnist, ("medmnist",), "a histopathology image of {}.",
-        ("https://zenodo.org/records/10519652/files/pathmnist_64.npz",), "medmnist", fetch=_fetch_pathmnist),
+        ("https://zenodo.org/records/10519652/files/pathmnist_64.npz",), "medmnist", fetch=_fetch_pathmnist,
+        size=(9, 107_180)),
 }  # fmt: skip
 
 
@@ -180,6 +193,7 @@ def read_dataset(name: str, root: str | Path | None = None) -> Files:
         if data.fetch is None:
             raise _missing(name, root, missing) from missing
         files, published = _fetch(name, root, missing)
+    _check_whole(name, root, files)
     if not published and data.split:
         message = f"{root / data.place / data.split_file} is not there, so {name} is split otherwise: {data.split}."
         warnings.warn(message, stacklevel=4)  # points at the call of load_world
@@ -187,14 +201,47 @@ def read_dataset(name: str, root: str | Path | None = None) -> Files:
 
 
 def _fetch(name: str, root: Path, missing: FileNotFoundError) -> tuple[Files, bool]:
+    data = DATASETS[name]
+    check_writable(root)
+    names = [archive.split(" ")[0].rsplit("/", 1)[-1] for archive in data.archives]
+
+    def can_be_read() -> bool:
+        try:
+            return bool(_look(data, root))
+        except FileNotFoundError:
+            return False
+
     try:
-        DATASETS[name].fetch(root)
+        fetch_beside(name, root, data.place, names, data.fetch, can_be_read)
     except (OSError, RuntimeError) as error:  # no network, a broken archive, half an archive
         raise _missing(name, root, missing) from error
     try:
-        return _look(DATASETS[name], root)
+        return _look(data, root)
     except FileNotFoundError as error:
         raise _missing(name, root, error) from error
+
+
+def _check_whole(name: str, root: Path, files: Files) -> None:
+    """Refuse a data set of which classes or listed pictures are missing; say if it has fewer pictures than published.
+
+    Raises:
+        FileNotFoundError: it was unpacked in part, or is another data set.
+    """
+    data = DATASETS[name]
+    every = [photo for part in (files.train, files.val, files.test) for photo, _ in part]
+    again = f"unpack {_and(data.archives)} again in {root / data.place}, in place of what is there"
+    if data.size and len(files.classnames) != data.size[0]:
+        raise FileNotFoundError(
+            f"{name} is incomplete or another data set: it has {len(files.classnames)} classes, and not "
+            f"{data.size[0]}: {again}."
+        )
+    listed = [photo for photo in every[:MOST_LOOKED_FOR] if isinstance(photo, str)]
+    gone = [photo for photo in listed if not os.path.exists(photo)]
+    if gone:
+        raise FileNotFoundError(f"{name} is incomplete: {len(gone)} of its pictures are missing ({gone[0]}): {again}.")
+    if data.size and len(every) not in data.size[1:]:
+        published = " or ".join(f"{number:,}" for number in data.size[1:])
+        warnings.warn(f"{name} has {len(every):,} pictures, and not {published} as published: {again}.", stacklevel=4)
 
 
 def is_there(name: str, root: str | Path | None = None) -> bool:
@@ -208,7 +255,7 @@ def _look(data: Dataset, root: Path) -> tuple[Files, bool]:
     for pictures in places:
         for folder in (pictures, *pictures.parents):
             if data.split_file and (folder / data.split_file).exists():
-                return _published_split(folder / data.split_file, pictures), True
+                return read_published_split(folder / data.split_file, pictures), True
             if folder == root:
                 break
     missing = FileNotFoundError()
@@ -225,18 +272,10 @@ def _missing(name: str, root: Path, missing: FileNotFoundError) -> FileNotFoundE
     data = DATASETS[name]
     lacks = f"is incomplete ({missing.filename}: {missing.strerror})" if missing.filename else f"is not in {root}"
     how = "and could not be fetched: put" if data.fetch else "and cannot be fetched automatically: unpack"
-    *first, last = data.archives
-    archives = f"{', '.join(first)} and {last}" if first else last
-    return FileNotFoundError(f"{name} {lacks} {how} {archives} in {root / data.place} and load it again.")
+    place = root / data.place
+    return FileNotFoundError(f"{name} {lacks} {how} {_and(data.archives)} in {place} and load it again.")
 
 
-def _published_split(file: Path, pictures: Path) -> Files:
-    """CoOp's split: lists of [path below the pictures' folder, label, class name] for train, val and test.
-
-    The order of the lists is kept, since the published few-shot subsets follow from it (``coop_few_shot``).
-    """
-    split = json.loads(file.read_text(encoding="utf-8"))
-    names = {label: name for part in split.values() for _, label, name in part}
-    number = {label: i for i, label in enumerate(sorted(names))}
-    pairs = {p: [(f"{pictures}/{path}", number[y]) for path, y, _ in split[p]] for p in ("train", "val", "test")}
-    return Files([names[label] for label in sorted(names)], pairs["train"], pairs["val"], pairs["test"])
+def _and(archives: Sequence[str]) -> str:
+    *first, last = archives
+    return f"{', '.join(first)} and {last}" if first else last

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .fetching import check_writable
+
 OPEN_IMAGES_FILE = "oidv7-class-descriptions.csv"
 OPEN_IMAGES = f"https://storage.googleapis.com/openimages/v7/{OPEN_IMAGES_FILE}"
 
@@ -74,6 +76,7 @@ def open_images_names(root: Path) -> list[str]:
     if not path.exists():
         from torchvision.datasets.utils import download_url
 
+        check_writable(root)
         try:
             download_url(OPEN_IMAGES, str(root))
         except (OSError, RuntimeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -33,11 +34,13 @@ def load_world(
             with a name a line, or a list.  None takes the emoji world's own, and ImageNet-21k's for photographs.
     """
     kind, _, group = name.partition("/") if name in world_names() else ("folder", "", "")
-    a_path = isinstance(name, Path) or name.startswith(("/", ".", "~")) or Path(name).is_dir() or is_shards(name)
+    a_path = isinstance(name, Path) or name.startswith(("/", ".", "~")) or Path(name).exists() or is_shards(name)
     if kind == "folder" and not a_path:
+        near = difflib.get_close_matches(str(name), world_names(), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"There is no world {name!r}: choose from {', '.join(world_names())}, or give the path of a folder of "
-            "pictures."
+            f"There is no world {name!r}, and no folder of this name in {Path.cwd()}: {hint}choose from "
+            f"{', '.join(world_names())}, or give the path of a folder of pictures."
         )
     if kind == "emoji":
         world = emoji_world(group or DEFAULT_GROUP)

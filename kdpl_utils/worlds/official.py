@@ -5,15 +5,18 @@ Each is given the folder of pictures and looks for its lists beside it.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ..support.extras import optional
+from ..support.disk import write_whole
+from .lists import read_json_list, read_lines, read_mat, reading
 from .photos import ArrayPicture, Files, Labelled, class_folders, cut_classes, of_labels, pictures_in, sample
 
 
@@ -35,9 +38,11 @@ def read_pets(folder: Path) -> Files:
     """A class is named by its files' stem, in lower case."""
     names, parts = {}, []
     for part in ("trainval", "test"):
-        lines = [line.split() for line in (folder.parent / "annotations" / f"{part}.txt").read_text().splitlines()]
-        parts.append([(f"{folder}/{stem}.jpg", int(label) - 1) for stem, label, *_ in lines])
-        names.update({int(label) - 1: stem.rsplit("_", 1)[0].lower() for stem, label, *_ in lines})
+        path = folder.parent / "annotations" / f"{part}.txt"
+        lines = [line.split() for line in read_lines(path)]
+        with reading(path, "the list of Oxford Pets"):
+            parts.append([(f"{folder}/{stem}.jpg", int(label) - 1) for stem, label, *_ in lines])
+            names.update({int(label) - 1: stem.rsplit("_", 1)[0].lower() for stem, label, *_ in lines})
     return _trainval([names[label] for label in sorted(names)], *parts, key="oxford_pets")
 
 
@@ -67,32 +72,31 @@ def read_food(folder: Path) -> Files:
     return _folders(folder, "food101")
 
 
-def _read_mat(path: Path) -> dict:
-    """A MATLAB file, read with SciPy; scalars and strings as such."""
-    if not path.is_file():
-        raise FileNotFoundError(2, "No such file", str(path))
-    return optional("scipy.io", "data").loadmat(path, squeeze_me=True)
-
-
 def read_cars(folder: Path) -> Files:
     """A class is "make model year", named with the year in front."""
-    titles = [str(title).rsplit(" ", 1) for title in _read_mat(folder / "devkit" / "cars_meta.mat")["class_names"]]
+    meta = folder / "devkit" / "cars_meta.mat"
+    with reading(meta, "the list of Stanford Cars' names"):
+        titles = [str(title).rsplit(" ", 1) for title in read_mat(meta)["class_names"]]
     parts = []
     for pictures, file in [("cars_train", "devkit/cars_train_annos.mat"),
                            ("cars_test", "cars_test_annos_withlabels.mat")]:  # fmt: skip
-        rows = np.atleast_1d(_read_mat(folder / file)["annotations"])
-        parts.append([(f"{folder / pictures}/{row['fname']}", int(row["class"]) - 1) for row in rows])
+        with reading(folder / file, "a list of Stanford Cars"):
+            rows = np.atleast_1d(read_mat(folder / file)["annotations"])
+            parts.append([(f"{folder / pictures}/{row['fname']}", int(row["class"]) - 1) for row in rows])
     return _trainval([f"{year} {model}" for model, year in titles], *parts, key="stanford_cars")
 
 
 def read_flowers(folder: Path) -> Files:
     """Cut anew: the official split has ten pictures a class for training, too few for sixteen shots."""
-    labels = np.atleast_1d(_read_mat(folder.parent / "imagelabels.mat")["labels"])
+    path = folder.parent / "imagelabels.mat"
+    with reading(path, "the labels of Flowers102"):
+        labels = np.atleast_1d(read_mat(path)["labels"]).astype(int)
     pairs = [(f"{folder}/image_{number:05d}.jpg", int(label) - 1) for number, label in enumerate(labels, 1)]
     titles = folder.parent / "cat_to_name.json"
     if titles.exists():
-        known = json.loads(titles.read_text(encoding="utf-8"))
-        names = [known[str(number)] for number in range(1, len(known) + 1)]
+        known = read_json_list(titles)
+        with reading(titles, "CoOp's names of Flowers102"):
+            names = [known[str(number)] for number in range(1, len(known) + 1)]
     else:
         names = _flower_names()
     pictures_of = dict(zip(names, of_labels(pairs, len(names)), strict=True))
@@ -110,13 +114,15 @@ def _flower_names() -> list[str]:
 
 def read_aircraft(folder: Path) -> Files:
     """The official variants and their three lists."""
-    names = (folder.parent / "variants.txt").read_text().splitlines()
+    names = read_lines(folder.parent / "variants.txt")
     label = {name: y for y, name in enumerate(names)}
     parts = []
     for part in ("train", "val", "test"):
-        rows = (folder.parent / f"images_variant_{part}.txt").read_text().splitlines()
-        pairs = (row.split(" ", 1) for row in rows if row)
-        parts.append([(f"{folder}/{number}.jpg", label[name]) for number, name in pairs])
+        path = folder.parent / f"images_variant_{part}.txt"
+        rows = read_lines(path)
+        with reading(path, "a list of FGVC Aircraft"):
+            pairs = [row.split(" ", 1) for row in rows]
+            parts.append([(f"{folder}/{number}.jpg", label[name]) for number, name in pairs])
     return Files(names, *parts)
 
 
@@ -128,16 +134,17 @@ def read_sun(folder: Path) -> Files:
     lists = [p / "ClassName.txt" for p in (folder, folder.parent) if (p / "ClassName.txt").exists()]
     if not lists:
         raise FileNotFoundError(2, "No such file", str(folder / "ClassName.txt"))
-    paths = lists[0].read_text().split()  # /a/abbey, …
+    paths = [line.strip() for line in read_lines(lists[0])]  # /a/abbey, …
     names = [" ".join(reversed(path.split("/")[2:])) for path in paths]
     for home in (folder.parent, folder):
         if (home / "Testing_01.txt").exists() and (home / "Training_01.txt").exists():
             label = {path: y for y, path in enumerate(paths)}
-            trainval, test = (
-                [(f"{folder}{line}", label[line.rsplit("/", 1)[0]]) for line in (home / file).read_text().split()]
-                for file in ("Training_01.txt", "Testing_01.txt")
-            )
-            return _trainval(names, trainval, test, key="sun397")
+            parts = []
+            for path in (home / "Training_01.txt", home / "Testing_01.txt"):
+                lines = [line.strip() for line in read_lines(path)]
+                with reading(path, "a list of SUN397"):
+                    parts.append([(f"{folder}{line}", label[line.rsplit("/", 1)[0]]) for line in lines])
+            return _trainval(names, *parts, key="sun397")
     classes = [pictures_in(Path(f"{folder}{path}")) for path in paths]
     drawn = {path: sample(photos, 100, f"sun397/{path}") for path, photos in zip(paths, classes, strict=True)}
     return Files(names, *cut_classes(drawn, "sun397", train=0.4, val=0.1))
@@ -174,16 +181,30 @@ def read_pathmnist(folder: Path) -> Files:
         pictures = folder / arrays.stem / f"{part}_images.npy"
         if not pictures.exists():
             _unpack(arrays, pictures)
-        with np.load(arrays) as packed:
+        with reading(arrays, "a file of MedMNIST"), _archive(arrays) as packed:
             labels = packed[f"{part}_labels"].reshape(-1).tolist()
         parts.append([(ArrayPicture(str(pictures), row), label) for row, label in enumerate(labels)])
     return Files(list(PATHMNIST_NAMES), *parts)
 
 
+@contextmanager
+def _archive(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """An ``.npz`` file; zip's own error is no ValueError."""
+    try:
+        with np.load(path) as packed:
+            yield packed
+    except (zipfile.BadZipFile, zlib.error, OSError) as error:
+        raise ValueError(str(error)) from error
+
+
 def _unpack(archive: Path, member: Path) -> None:
     """One array out of an ``.npz``; under its own name only once it is whole."""
-    member.parent.mkdir(exist_ok=True)
-    part = member.with_suffix(".part")
-    with zipfile.ZipFile(archive) as packed, packed.open(member.name) as source, part.open("wb") as target:
-        shutil.copyfileobj(source, target)
-    part.replace(member)
+    with reading(archive, "a file of MedMNIST"), _archive(archive) as packed:
+        if member.name.removesuffix(".npy") not in packed.files:
+            raise ValueError(f"it has no {member.name}")
+
+        def write(partial: Path) -> None:
+            with packed.zip.open(member.name) as source, partial.open("wb") as target:
+                shutil.copyfileobj(source, target)
+
+        write_whole(member, write)

@@ -1,13 +1,19 @@
 """Every data set on tiny folders and archives in the official layout; a picture's colour says which one it is."""
 
+import inspect
 import io
 import json
 import random
+import shutil
 import sys
 import tarfile
+import tempfile
+import time
 import urllib.request
 import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -30,6 +36,13 @@ def no_network(monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    """These folders are smaller than the published sets, whose sizes are known."""
+    for name, data in datasets.DATASETS.items():
+        monkeypatch.setitem(datasets.DATASETS, name, replace(data, size=()))
 
 
 def picture(path, label, number, mode="RGB"):
@@ -580,3 +593,194 @@ def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
         ModuleNotFoundError, match=r"^This needs scipy: pip install scipy, or 'kdpl-notebooks\[data\]'.$"
     ):
         load_world("flowers102", root=tmp_path)
+
+
+# What is there in part, damaged, or in a place that cannot be written to
+
+
+def of_size(monkeypatch, name, *size):
+    monkeypatch.setitem(datasets.DATASETS, name, replace(datasets.DATASETS[name], size=size))
+
+
+def test_every_published_size_is_known():
+    assert all(len(data.size) == 2 + (name == "imagenet") for name, data in SIZES.items())
+    assert SIZES["eurosat"].size == (len(official.EUROSAT_NAMES), 27_000)
+    assert SIZES["pathmnist"].size[0] == len(official.PATHMNIST_NAMES)
+    for name, shift in (("imagenet", "imagenetv2"), ("imagenet", "imagenet_sketch"), ("imagenet_a", "imagenet_r")):
+        assert SIZES[name].size[0] == SIZES[shift].size[0]
+
+
+SIZES = dict(datasets.DATASETS)
+
+
+def test_three_of_ten_folders_are_no_eurosat(tmp_path, monkeypatch):
+    of_size(monkeypatch, "eurosat", 10, 100)
+    write_classes(tmp_path / "eurosat" / "2750", ["Forest", "Highway", "River"], hidden=False)
+    with pytest.raises(
+        FileNotFoundError, match="eurosat is incomplete .* has 3 classes, and not 10: unpack .*EuroSAT.zip"
+    ):
+        load_world("eurosat", root=tmp_path)
+    write_eurosat(tmp_path, "coop")
+    (_, ready), _ = load("eurosat", tmp_path), None
+    assert not any("pictures, and not" in sentence for sentence in ready)
+    next((tmp_path / "eurosat" / "2750" / "River").iterdir()).unlink()
+    assert any("eurosat has 99 pictures, and not 100 as published: unpack" in s for s in load("eurosat", tmp_path)[1])
+
+
+def test_two_of_imagenets_classes_are_no_imagenet(tmp_path, monkeypatch):
+    of_size(monkeypatch, "imagenet", 1000, 50_000, 1_331_167)
+    write_imagenet(tmp_path, "torchvision", classes=WNIDS[:2])
+    with pytest.raises(FileNotFoundError, match="imagenet is incomplete .* has 2 classes, and not 1000"):
+        load_world("imagenet", root=tmp_path)
+
+
+def test_listed_pictures_that_are_not_there_are_said_at_once(tmp_path):
+    write_aircraft(tmp_path, "coop")
+    (tmp_path / "fgvc_aircraft" / "images" / "0000001.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match="incomplete: 1 of its pictures are missing .*0000001.jpg.: unpack"):
+        load_world("fgvc_aircraft", root=tmp_path)
+
+
+GOOD = {"train": [["River/image_0001.jpg", 1, "River"]], "val": [], "test": [["Forest/image_0002.jpg", 0, "Forest"]]}
+SPLITS = {  # content of a published split → what is said of it
+    "a web page": ("<!doctype html><title>404</title>", "Expecting value"),
+    "nothing": ("", "Expecting value"),
+    "cut": (json.dumps(GOOD)[:-40], "."),
+    "a list": ("[]", "it has no lists train and test"),
+    "null": ("null", "it has no lists train and test"),
+    "no training": (json.dumps({"test": GOOD["test"]}), "it has no lists train and test"),
+    "empty lists": (json.dumps({"train": [], "val": [], "test": []}), "its lists are empty"),
+    "rows of two": (json.dumps(GOOD | {"train": [["a.jpg", 1]]}), "."),
+    "labels in words": (json.dumps(GOOD | {"train": [["a.jpg", "1", "a"]]}), "is not .path, number, name."),
+    "numbers for rows": (json.dumps(GOOD | {"train": 3}), "."),
+    "two names of a label": (
+        json.dumps(GOOD | {"val": [["a.jpg", 1, "Lake"]]}),
+        "label 1 is called 'River' and 'Lake'",
+    ),
+    "a way out": (json.dumps(GOOD | {"val": [["../../secret.jpg", 1, "River"]]}), "leads out of the folder"),
+    "not text": (b"\xff\xfe\x00\x01", "."),
+}
+
+
+@pytest.mark.parametrize("kind", SPLITS)
+def test_a_broken_split_is_named(kind, tmp_path):
+    content, reason = SPLITS[kind]
+    write_eurosat(tmp_path, "coop")
+    path = tmp_path / "eurosat" / "split_zhou_EuroSAT.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(
+        ValueError, match=rf"split_zhou_EuroSAT.json is not .*cut short .*{reason}.*: fetch it again"
+    ) as caught:
+        load_world("eurosat", root=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{}, {"val": None}, "no val", "byte-order mark"])
+def test_a_split_is_understood(change, tmp_path):
+    write_eurosat(tmp_path, "coop")
+    split = {k: v for k, v in GOOD.items() if k != "val"} if change == "no val" else dict(GOOD)
+    split.update(change if isinstance(change, dict) else {})
+    text = ("\ufeff" if change == "byte-order mark" else "") + json.dumps(split)
+    (tmp_path / "eurosat" / "split_zhou_EuroSAT.json").write_text(text, encoding="utf-8")
+    world, said = load("eurosat", tmp_path)
+    assert said == [] and world.classnames == ("Forest", "River") and marks(world.train) == [(8, 0)]
+    assert len(world.val) == 0
+
+
+LISTS = [
+    ("oxford_pets", "trainval.txt"),
+    ("stanford_cars", "cars_meta.mat"),
+    ("stanford_cars", "cars_train_annos.mat"),
+    ("flowers102", "imagelabels.mat"),
+    ("flowers102", "cat_to_name.json"),
+    ("fgvc_aircraft", "images_variant_train.txt"),
+    ("sun397", "Testing_01.txt"),
+]
+
+
+@pytest.mark.parametrize("content", [b"", b"<!doctype html><title>404</title>\n", b"\xff\xfe\x00", b"MATLAB 5.0"])
+@pytest.mark.parametrize("name, file", LISTS)
+def test_a_broken_list_is_named(name, file, content, tmp_path):
+    WORLDS[name][0](tmp_path, "coop")
+    (path,) = tmp_path.rglob(file)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{file} is not .*, or was cut short .*: fetch it again") as caught:
+        load_world(name, root=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04", "cut"])
+def test_a_broken_array_file_is_named(content, tmp_path):
+    write_pathmnist(tmp_path / "medmnist", "_64", 64)
+    path = tmp_path / "medmnist" / "pathmnist_64.npz"
+    path.write_bytes(path.read_bytes()[:-100] if content == "cut" else content)
+    with pytest.raises(ValueError, match="pathmnist_64.npz is not a file of MedMNIST, or was cut short"):
+        load_world("pathmnist", root=tmp_path)
+    assert not list((tmp_path / "medmnist").rglob("*.npy"))
+
+
+def test_what_was_unpacked_in_part_is_unpacked_again(tmp_path, monkeypatch):
+    """A first try is killed half-way: nothing of it lies in the place, and the next one begins anew."""
+    accept_any_checksum(monkeypatch)
+    write_eurosat(tmp_path / "made", "torchvision")
+    place = tmp_path / "root" / "eurosat"
+    place.mkdir(parents=True)
+    (place / "EuroSAT.zip").write_bytes(zipped(tmp_path / "made" / "eurosat", "2750"))
+    plain, data = datasets.DATASETS["eurosat"].fetch, datasets.DATASETS["eurosat"]
+
+    def killed(root):
+        plain(root)
+        for left in list((root / "eurosat" / "2750").iterdir())[3:]:
+            shutil.rmtree(left)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(datasets.DATASETS, "eurosat", replace(data, fetch=killed))
+    with pytest.raises(KeyboardInterrupt):
+        load_world("eurosat", root=tmp_path / "root")
+    assert not (place / "2750").exists() and (place / "EuroSAT.zip").is_file()
+    monkeypatch.setitem(datasets.DATASETS, "eurosat", data)
+    world, _ = load("eurosat", tmp_path / "root")
+    assert len(world.classnames) == 10 and not list((tmp_path / "root").glob(".fetching-eurosat"))
+    assert (place / "EuroSAT.zip").is_file() and not (place / "EuroSAT.zip").is_symlink()
+
+
+def test_two_processes_unpack_one_set_once(tmp_path, monkeypatch):
+    accept_any_checksum(monkeypatch)
+    write_eurosat(tmp_path / "made", "torchvision")
+    place = tmp_path / "root" / "eurosat"
+    place.mkdir(parents=True)
+    (place / "EuroSAT.zip").write_bytes(zipped(tmp_path / "made" / "eurosat", "2750"))
+    data, times = datasets.DATASETS["eurosat"], []
+
+    def fetch(root):
+        times.append(1)
+        time.sleep(0.2)
+        data.fetch(root)
+
+    monkeypatch.setitem(datasets.DATASETS, "eurosat", replace(data, fetch=fetch))
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: datasets.read_dataset("eurosat", tmp_path / "root"), range(2)))
+    assert both[0] == both[1] and len(times) == 1
+
+
+def test_a_place_that_cannot_be_written_to_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    for root, why in ((tmp_path / "file" / "data", "Not a directory"), (tmp_path / "file", "File exists")):
+        with pytest.raises(OSError, match=rf"folder of data sets is .*file.*{why}.*let KDPL_DATA name another"):
+            load_world("eurosat", root=root)
+    monkeypatch.setattr(tempfile, "TemporaryFile", full_disk)
+    with pytest.raises(OSError, match="and its disk is full: let KDPL_DATA name another folder"):
+        load_world("eurosat", root=tmp_path / "root")
+    with pytest.raises(OSError, match="and its disk is full"):
+        load_world("emoji", root=tmp_path / "root", dictionary="open_images")
+
+
+def full_disk(**_):
+    raise OSError(28, "No space left on device")
+
+
+def test_addresses_are_those_that_torchvision_has_now():
+    source = inspect.getsource(torchvision.datasets.eurosat)
+    if "huggingface" not in source:
+        pytest.skip("an older torchvision")
+    assert datasets.DATASETS["eurosat"].archives[0] in source
