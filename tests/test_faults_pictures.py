@@ -609,3 +609,16 @@ def test_predict_names_the_others_and_says_which_it_cannot_read(emoji, words, tm
     assert status == 2 and len(printed.splitlines()) == 4 and all("balloon" in line for line in printed.splitlines())
     assert re.search(r"00.jpg cannot be read as a picture", said) and "There is no file" in said
     assert len(said.splitlines()) == 2
+
+
+def test_reproduce_refuses_pictures_without_labels_before_anything_is_run(tmp_path, capsys):
+    fill(tmp_path / "heap", {".": 3})
+    command = ["reproduce", "--out", str(tmp_path / "o"), "--world"]
+    assert main([*command, str(tmp_path / "heap")]) == 2
+    said = capsys.readouterr().err
+    assert "heap cannot be reproduced on: The pictures of" in said and "there is kdpl adapt" in said
+    assert main([*command, str(tmp_path / "heep")]) == 2
+    assert "There is no folder" in (said := capsys.readouterr().err) and "beside it there is heap" in said
+    assert main([*command, "emoij/activities"]) == 2
+    assert "There is no world 'emoij/activities'" in (said := capsys.readouterr().err) and "did you mean 'emoji" in said
+    assert not (tmp_path / "o").exists()
