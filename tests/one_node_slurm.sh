@@ -31,8 +31,9 @@ END
   pgrep -x munged > /dev/null || runuser -u munge -- munged > /dev/null 2>&1
   slurmctld > /dev/null 2>&1
   slurmd > /dev/null 2>&1
-  for _ in $(seq 30); do sinfo -h -o %t 2> /dev/null | grep -qE 'idle|mix|alloc' && break; sleep 1; done
-  sinfo -h -o %t | grep -qE 'idle|mix|alloc'
+  # On a machine that is starved the daemons take a minute to answer.
+  for _ in $(seq 120); do sinfo -h -o %t 2> /dev/null | grep -qE 'idle|mix|alloc' && break; sleep 1; done
+  sinfo -h -o %t | grep -qE 'idle|mix|alloc' || { echo "Slurm did not answer within two minutes." >&2; exit 1; }
   sinfo
   ;;
 stop)

@@ -3,23 +3,30 @@
 import errno
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from kdpl_utils.apps.cli import main
 from kdpl_utils.experiments import lab as lab_module
 from kdpl_utils.experiments.lab import Lab
 from kdpl_utils.experiments.plan import is_complete, plan
-from kdpl_utils.experiments.run import run
+from kdpl_utils.experiments.run import check_main_guard, run
 from kdpl_utils.experiments.tables import table_rows
-from kdpl_utils.support import disk
+from kdpl_utils.support import disk, locks
 from kdpl_utils.support.disk import DiskFull, read_json, write_json, write_whole
+from kdpl_utils.support.locks import Busy, alone
 from kdpl_utils.support.tensors import read_tensors, write_tensors
 
 WORLD = "emoji/activities"
@@ -256,3 +263,176 @@ def test_a_table_leaves_out_what_is_damaged(done, tmp_path):
     evaluation.file(other, tmp_path).write_text('{"base": 7')
     with pytest.warns(UserWarning, match="is damaged"):
         assert table_rows([(other, evaluation)], tmp_path) == []
+
+
+# --- one at a time -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unscored(monkeypatch):
+    """Trainings are judged by nothing, which takes no time."""
+    monkeypatch.setattr(Lab, "_score", lambda self, learner, evaluation: {"base": 1.0, "novel": 1.0, "H": 1.0})
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE", 0.1)
+
+
+def test_who_waits_is_told_for_whom(impatient, tmp_path):
+    lines, order, is_held = [], [], threading.Event()
+
+    def first():
+        with alone(tmp_path / "a.lock", "training coop-seed1"):
+            is_held.set()
+            while not lines:
+                time.sleep(0.01)
+            order.append("first")
+
+    with ThreadPoolExecutor(1) as other:
+        done = other.submit(first)
+        assert is_held.wait(10)
+        with alone(tmp_path / "a.lock", "training coop-seed1", report=lines.append):
+            order.append("second")
+        done.result()
+    assert lines == [f"Waiting for process {os.getpid()} on {socket.gethostname()}, which is training coop-seed1."]
+    assert order == ["first", "second"] and not list(tmp_path.glob("*.holder"))
+
+
+def test_who_does_not_want_to_wait_is_told_at_once(tmp_path):
+    with alone(tmp_path / "a.lock", "training"):
+        with pytest.raises(Busy, match=f"process {os.getpid()} on .* is training"):
+            with alone(tmp_path / "a.lock", "training", wait=False):
+                pytest.fail("two at once")
+
+
+def test_a_killed_process_holds_nobody_up(tmp_path):
+    program = (
+        "import os, sys; from pathlib import Path; from kdpl_utils.support.locks import alone\n"
+        f"with alone(Path({str(tmp_path / 'a.lock')!r}), 'training'): os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=False)
+    assert (tmp_path / "a.holder").is_file()
+    with alone(tmp_path / "a.lock", "training", wait=False):
+        assert f"process {os.getpid()} on" in (tmp_path / "a.holder").read_text()
+
+
+def test_a_lock_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "locks").write_text("the user's")
+    with pytest.raises(OSError, match=r"a.lock cannot be written \(a file is in the place of its folder\)"):
+        with alone(tmp_path / "locks" / "a.lock", "training"):
+            pytest.fail("without a lock")
+
+
+def test_two_commands_on_one_folder_share_the_work(tmp_path, monkeypatch, unscored, impatient):
+    """Nothing is trained twice, and both end with the whole table."""
+    pairs = plan("base-to-novel", WORLD, ["coop"], ["labels"], [1, 2, 3], **SMALL)[1:]
+    trained, plain = [], lab_module.train_learner
+
+    def count(*arguments):
+        trained.append(1)
+        time.sleep(0.5)
+        return plain(*arguments)
+
+    monkeypatch.setattr(lab_module, "train_learner", count)
+    with ThreadPoolExecutor(2) as commands:
+        both = [commands.submit(run, pairs, tmp_path, workers=1) for _ in range(2)]
+        for command in both:
+            command.result()
+    assert len(trained) == 3 and table_rows(pairs, tmp_path)[0]["seeds"] == "3"
+
+
+# --- interrupts, and workers whose parent is gone ------------------------------------------------------------------
+
+
+def start_long_command(out):
+    """``kdpl reproduce`` with two workers, as a terminal starts it; returns when a worker is at its training."""
+    few = ["--learner", "coop", "--mode", "labels", "--seeds", "4", "--shots", "2", "--epochs", "100000"]
+    command = [sys.executable, "-m", "kdpl_utils.apps.cli", "reproduce", "--world", WORLD, "--out", str(out)]
+    process = subprocess.Popen(
+        [*command, *few, "--workers", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    workers = wait_for(lambda: {p for p in holders(out) if p != process.pid}, 300)
+    return process, workers
+
+
+def holders(out):
+    """The processes that are at a training of CoOp."""
+    texts = [path.read_text() for path in (out / "locks").glob("coop-*.holder")]
+    return {int(text.split()[1]) for text in texts if text}
+
+
+def wait_for(what, seconds):
+    end = time.monotonic() + seconds
+    while not (found := what()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert found, f"not after {seconds} s"
+    return found
+
+
+def is_over(process):
+    """No longer there, or dead and not yet collected by its new parent."""
+    if not disk._is_alive(process):
+        return True
+    return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("how", ["Ctrl-C", "the parent is killed"])
+def test_workers_end_with_their_command(how, tmp_path):
+    process, workers = start_long_command(tmp_path)
+    start = time.monotonic()
+    if how == "Ctrl-C":
+        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of them
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 130
+        assert errors == "kdpl reproduce: stopped; the same command goes on\n"
+    else:
+        process.kill()
+        process.communicate(timeout=120)
+    wait_for(lambda: all(is_over(worker) for worker in workers), 60)
+    assert time.monotonic() - start < 60
+    assert not list((tmp_path / "failed").glob("*"))
+
+
+def test_an_interrupt_in_this_process_is_one_line(tmp_path, monkeypatch, unscored, capsys):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lab_module, "train_learner", interrupt)
+    few = ["--learner", "coop", "--mode", "labels", "--seeds", "1", "--shots", "2", "--workers", "1"]
+    assert main(["reproduce", "--world", WORLD, "--out", str(tmp_path), *few]) == 130
+    assert capsys.readouterr().err == "kdpl reproduce: stopped; the same command goes on\n"
+
+
+def test_a_script_without_a_main_guard_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    pairs = plan("base-to-novel", WORLD, ["coop"], ["labels"], [1, 2], **SMALL)
+    script = tmp_path / "mine.py"
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))
+    script.write_text("run(plan(), 'results', workers=2)\n")
+    with pytest.raises(ValueError, match=r"mine.py has no main guard, .* \"if __name__ == '__main__':\", or ask for"):
+        run(pairs, tmp_path / "out", workers=2)
+    assert not (tmp_path / "out").exists()
+    script.write_text("if __name__ == '__main__':\n    run(plan(), 'results', workers=2)\n")
+    check_main_guard()
+
+
+def test_a_full_disk_ends_the_command_instead_of_failing_every_run(tmp_path, monkeypatch, unscored, capsys):
+    trained, fsync = [], os.fsync
+    plain = lab_module.train_learner
+    monkeypatch.setattr(lab_module, "train_learner", lambda *a: trained.append(1) or plain(*a))
+
+    def no_room_for_prompts(opened):
+        if trained:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(opened)
+
+    monkeypatch.setattr(disk.os, "fsync", no_room_for_prompts)
+    few = ["--learner", "coop", "--mode", "labels", "--seeds", "3", "--shots", "2", "--epochs", "1", "--workers", "1"]
+    assert main(["reproduce", "--world", WORLD, "--out", str(tmp_path), *few]) == 2
+    error = capsys.readouterr().err
+    assert "There is no room left on the disk" in error and len(error.splitlines()) == 1 and len(trained) == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; what the user did wrong is one sentence and exit status 2, what a cluster lost is status 1."""
+    """Run a command; what the user did wrong is a sentence and status 2, what was lost on the way is 1, Ctrl-C 130."""
     from ..experiments.slurm import RunsFailed
 
     args = parser().parse_args(arguments)
@@ -23,6 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunsFailed as error:
         sys.stderr.write(f"kdpl {args.command}: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        goes_on = "; the same command goes on" if args.command in ("adapt", "reproduce") else ""
+        sys.stderr.write(f"kdpl {args.command}: stopped{goes_on}\n")
+        return 130  # as shells say it
     except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
         sys.stderr.write(f"kdpl {args.command}: {error}\n")
         return 2

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..support.disk import Damaged, digest, say_damaged
+from ..support.locks import Busy, alone
 from ..support.tensors import read_tensors, write_tensors
 from ..vlm import VLM, encode_images
 from ..worlds.world import Lazy, Split
@@ -56,11 +56,11 @@ class FeatureCache:
                 path = self._path(key, n, rows)
                 if (features := _read(path)) is None:
                     try:
-                        with FileLock(self._lock(path), timeout=-1 if wait else 0):
+                        with alone(self._lock(path), f"encoding features for {self.folder}", wait):
                             features = _read(path)  # somebody may have made it in the meantime
                             if features is None:
                                 features = _write(path, make(rows), key)
-                    except Timeout:
+                    except Busy:
                         continue
                 features_of_rows[rows] = features
         return torch.cat([features_of_rows[rows] for rows in parts])
@@ -69,9 +69,7 @@ class FeatureCache:
         return self.folder / f"{digest(*key, n)}-{rows.start:08d}.safetensors"
 
     def _lock(self, path: Path) -> Path:
-        folder = self.folder / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{path.stem}.lock"
+        return self.folder / "locks" / f"{path.stem}.lock"
 
 
 def lazy_rows(images: Sequence, rows: range) -> Sequence:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
@@ -26,6 +27,7 @@ from ..protocol import all_logits, classifier_scores, evaluation_inputs, train_l
 from ..shots import coop_few_shot, few_shot, random_subset
 from ..support.checkpoint import Checkpoint
 from ..support.disk import checksum, digest, read_json, remove_abandoned, say_damaged, write_json
+from ..support.locks import alone, say
 from ..vlm import TEMPLATE, VLM, Pixels, Templates, drop_text_tower, encode_images, encode_names, logits
 from ..worlds.load import load_world
 from ..worlds.world import Split, World
@@ -41,9 +43,14 @@ class Lab:
     """Models, worlds and features, each made once: in memory here, features also on disk for the next process."""
 
     def __init__(
-        self, out: str | Path, root: str | Path | None = None, device: str | None = None, progress: bool = False
+        self,
+        out: str | Path,
+        root: str | Path | None = None,
+        device: str | None = None,
+        progress: bool = False,
+        report: Callable[[str], None] = say,
     ):
-        self.out, self.root, self.device, self.progress = Path(out), root, device, progress
+        self.out, self.root, self.device, self.progress, self.report = Path(out), root, device, progress, report
         remove_abandoned(self.out)
         self.cache = FeatureCache(self.out / "features")
         self.vlms: dict[tuple, VLM] = {}
@@ -67,13 +74,20 @@ class Lab:
 
     def learner(self, job: Training) -> Learner:
         """The learned prompts of a training; trained now if they are not there."""
+        if job.learner == "zero-shot" or _is_learned(job.folder(self.out)):
+            return self._learner(job)
+        with self._alone(job):
+            return self._learner(job)
+
+    def _learner(self, job: Training) -> Learner:
+        """The same where this process alone is at the training: somebody may have been at it until now."""
         vlm, folder = self.student(job), job.folder(self.out)
         if job.learner == "zero-shot":
             return Learner(vlm)
         checkpoint = Checkpoint(folder / "checkpoint.safetensors", key=folder.name, stays=True)
         if not _is_learned(folder):
             self._train(job, vlm, folder, checkpoint)
-        checkpoint.remove()
+        checkpoint.remove()  # also one that was left by a process that was killed here
         return load_learner(folder / "learned.safetensors", vlm, **self._besides(job))
 
     def _besides(self, job: Training) -> dict[str, VLM]:
@@ -83,6 +97,10 @@ class Lab:
         if len(job.teachers) > 1:
             raise ValueError("The classes of PromptKD are the text features of one teacher: give it one --teacher.")
         return {"teacher": self._vlm(job.teachers[0], job.precision)}
+
+    def _alone(self, job: Training, wait: bool = True) -> AbstractContextManager[None]:
+        name = job.folder(self.out).name
+        return alone(self.out / "locks" / f"{name}.lock", f"at {name}", wait, self.report)
 
     def _train(self, job: Training, vlm: VLM, folder: Path, checkpoint: Checkpoint) -> None:
         world = self.world(job.world)
@@ -180,13 +198,19 @@ class Lab:
         own_scale = cached("scale", 1, lambda _: load_teacher().scale[None])[0]
         return logits(image_features, text_features, vlm.scale if job.scale == "student" else own_scale)
 
-    def score(self, job: Training, evaluation: Evaluation) -> dict[str, float]:
-        """The scores of a training by one evaluation; from its file where they are there."""
+    def score(self, job: Training, evaluation: Evaluation, wait: bool = True) -> dict[str, float]:
+        """The scores of a training by one evaluation; from its file where they are there.
+
+        Args:
+            wait: for another process that is at this training; else ``Busy`` is raised.
+        """
         path = evaluation.file(job, self.out)
         if not is_complete(job, evaluation, self.out):
-            learner = self.learner(job)
-            self._note_use(job, learner)
-            write_json(path, self._score(learner, evaluation))
+            with self._alone(job, wait):
+                if not is_complete(job, evaluation, self.out):  # not done while this process waited
+                    learner = self._learner(job)
+                    self._note_use(job, learner)
+                    write_json(path, self._score(learner, evaluation))
         return read_json(path)
 
     def _note_use(self, job: Training, learner: Learner) -> None:

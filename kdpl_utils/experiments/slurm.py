@@ -19,6 +19,9 @@ from .training import Evaluation, Training
 
 Unit = tuple[Training, list[Evaluation]]
 POLL = {"slurm": 5.0, "local": 1.0}  # seconds
+ANSWER_SECONDS = 60.0  # for one command of Slurm's
+START_SECONDS = 180.0  # for the first answer
+SILENT_SECONDS = 1800.0  # for an answer while jobs run: a controller that restarts takes minutes
 NEVER = ("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints")  # reasons that do not pass
 
 
@@ -47,9 +50,10 @@ def on_cluster(
 
     Raises:
         ValueError: an option that submitit does not know.
-        RunsFailed: at the end, if jobs were lost or failed; the others are complete.
+        RunsFailed: at the end, if jobs were lost or failed; the others are complete. Or Slurm has fallen silent.
+        OSError: Slurm is not there, or does not answer.
     """
-    queued = _queue() if cluster == "slurm" else {}
+    queued = _first_queue(report) if cluster == "slurm" else {}
     sent = {unit[0].folder(out): _sent_before(unit, out, queued) for unit in todo}
     new = [unit for unit in todo if sent[unit[0].folder(out)] is None]
     if new:
@@ -104,11 +108,30 @@ def _sent_before(unit: Unit, out: Path, queued: Mapping[str, str]) -> str | None
     return number if number in queued else None
 
 
+def _first_queue(report: Callable[[str], None]) -> dict[str, str]:
+    """``_queue``, for which a Slurm that starts or is busy is given some time."""
+    start, said = time.monotonic(), False
+    while True:
+        try:
+            return _queue()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if time.monotonic() - start > START_SECONDS:
+                raise OSError(f"{error} It was asked for {START_SECONDS:.0f} s: see sinfo, and try again.") from error
+            if not said:
+                report(f"{error} Waiting for it.")
+            said = True
+            time.sleep(POLL["slurm"])
+
+
 def _queue() -> dict[str, str]:
     """Every job of this user, array jobs one by one: number → state, with Slurm's reason where it waits."""
     command = ["squeue", "--me", "--noheader", "--array", "--format=%i|%T|%r"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise OSError(f"Slurm does not answer: squeue was silent for {ANSWER_SECONDS:.0f} s.") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(
             "There is no Slurm on this machine (squeue is missing): leave --cluster out."
@@ -128,6 +151,7 @@ def _watch(
     units: dict[str, Unit], out: Path, cluster: str, local: Mapping[str, object], report: Callable[[str], None]
 ) -> Iterator[str]:
     lost, missing, last_report = [], Counter(), ""
+    answered = time.monotonic()
     while units:
         for number, (training, evaluations) in list(units.items()):
             if all(is_complete(training, evaluation, out) for evaluation in evaluations):
@@ -136,9 +160,17 @@ def _watch(
         try:
             queued = _queue() if cluster == "slurm" else {n: "running" for n, job in local.items() if not job.done()}
         except OSError as error:  # a controller that restarts: the jobs go on
-            report(str(error))
+            if time.monotonic() - answered > SILENT_SECONDS:
+                raise RunsFailed(
+                    f"{error} It has been silent for {SILENT_SECONDS / 60:.0f} minutes; its jobs go on, and the same "
+                    "command waits for them again."
+                ) from error
+            if str(error) != last_report:
+                report(str(error))
+            last_report = str(error)
             time.sleep(POLL[cluster])
             continue
+        answered = time.monotonic()
         for number in [number for number in units if number not in queued]:
             missing[number] += 1  # its files may come a moment after it has left the queue
             if missing[number] > 3:

@@ -91,7 +91,7 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
         if os.name == "posix":  # elsewhere a folder cannot be opened
             _flush_to_disk(path.parent)
     except Exception as error:
-        sentence = _writing_error(path, error)
+        sentence = writing_error(path, error)
         if sentence is None:
             raise
         raise sentence from error
@@ -118,7 +118,7 @@ def _flush_to_disk(path: Path) -> None:
         os.close(opened)
 
 
-def _writing_error(path: Path, error: Exception) -> OSError | None:
+def writing_error(path: Path, error: Exception) -> OSError | None:
     """The error as one sentence about the file that was meant; None where it is not the disk's."""
     if is_full(error) or _free_bytes(path.parent) < LITTLE:
         return DiskFull(
