@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -345,19 +346,29 @@ def test_two_commands_on_one_folder_share_the_work(tmp_path, monkeypatch, unscor
 # --- interrupts, and workers whose parent is gone ------------------------------------------------------------------
 
 
-def start_long_command(out):
-    """``kdpl reproduce`` with two workers, as a terminal starts it; returns when a worker is at its training."""
+def default_interrupts():
+    """Where tests run in the background, Ctrl-C is ignored by all that they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def long_command(out):
+    """``kdpl reproduce`` with two workers, as a terminal starts it, and its workers; begins when one is at work."""
     few = ["--learner", "coop", "--mode", "labels", "--seeds", "4", "--shots", "2", "--epochs", "100000"]
-    command = [sys.executable, "-m", "kdpl_utils.apps.cli", "reproduce", "--world", WORLD, "--out", str(out)]
+    command = [sys.executable, "-m", "kdpl_utils.apps.cli", "reproduce", "--world", WORLD, "--out", str(out), *few]
     process = subprocess.Popen(
-        [*command, *few, "--workers", "2"],
+        [*command, "--workers", "2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=default_interrupts,
     )
-    workers = wait_for(lambda: {p for p in holders(out) if p != process.pid}, 300)
-    return process, workers
+    try:
+        yield process, wait_for(lambda: holders(out), 300)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def holders(out):
@@ -384,17 +395,17 @@ def is_over(process):
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("how", ["Ctrl-C", "the parent is killed"])
 def test_workers_end_with_their_command(how, tmp_path):
-    process, workers = start_long_command(tmp_path)
-    start = time.monotonic()
-    if how == "Ctrl-C":
-        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of them
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 130
-        assert errors == "kdpl reproduce: stopped; the same command goes on\n"
-    else:
-        process.kill()
-        process.communicate(timeout=120)
-    wait_for(lambda: all(is_over(worker) for worker in workers), 60)
+    with long_command(tmp_path) as (process, workers):
+        start = time.monotonic()
+        if how == "Ctrl-C":
+            os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of them
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 130
+            assert errors == "kdpl reproduce: stopped; the same command goes on\n"
+        else:
+            process.kill()
+            process.communicate(timeout=120)
+        wait_for(lambda: all(is_over(worker) for worker in workers), 60)
     assert time.monotonic() - start < 60
     assert not list((tmp_path / "failed").glob("*"))
 
