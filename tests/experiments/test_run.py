@@ -220,10 +220,10 @@ def test_what_went_wrong_once_is_gone_when_it_goes_well(tmp_path, monkeypatch):
     pairs = plan("few-shot", WORLD, ["coop"], ["labels"], [1], shots=[1], **SMALL)
     score = Lab.score
 
-    def fail_when_trained(self, job, evaluation):
+    def fail_when_trained(self, job, evaluation, wait):
         if job.learner == "coop":
             raise OSError("the disk is away")
-        return score(self, job, evaluation)
+        return score(self, job, evaluation, wait)
 
     monkeypatch.setattr(Lab, "score", fail_when_trained)
     with pytest.raises(RunsFailed, match="the disk is away"):
