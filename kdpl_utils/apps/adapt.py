@@ -150,6 +150,8 @@ def _recipe(
 def _write_files(learned: Learner, world: World, job: Training, out: Path, onnx: bool) -> dict[str, Path]:
     """The learned prompts, and where class names are fixed text features a classifier of them."""
     files = {"learned": save_learner(learned, out / "learned.safetensors", job.recipe)}
+    # Whoever shares the folder with git shares no features of the pictures.
+    write_whole(out / ".gitignore", lambda part: part.write_text("cache/\n", encoding="utf-8"))
     if world.classnames and has_classifier(learned):
         files["classifier"] = export_classifier(learned, world.classnames, out / "classifier.safetensors")
         if onnx:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from ..experiments.training import Training
@@ -21,7 +22,7 @@ def model_card(
     gain: tuple[float, float, float] | None,
     minutes: float,
 ) -> str:
-    """The model card as Markdown.
+    """The model card as Markdown, with a head that makes its folder a model repository of the usual hub.
 
     Args:
         measured: what to list, in per cent.
@@ -37,6 +38,7 @@ def model_card(
     student, teacher = (as_code(" ".join(filter(None, model))) for model in (job.student, job.teachers[0]))
     test = len(world.test) if (world.test.labels >= 0).all() else 0
     lines = [
+        *front_matter(Path(folder).name.encode("utf-8", "replace").decode(), job, measured),
         f"# Prompts learned from {as_code(Path(folder).name)}",
         "",
         f"* Method: {type(learned).__name__}, {job.mode} ({labels}); {learned.n_learned():,} learned numbers",
@@ -70,3 +72,37 @@ def model_card(
         "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def front_matter(folder: str, job: Training, measured: dict[str, float]) -> list[str]:
+    """What the hub reads: YAML between two lines of dashes, each value written as JSON, which YAML contains."""
+    told = {
+        "license": "other",
+        "license_name": "not-chosen",  # whose prompts they are is for who shares them to say
+        "library_name": "open_clip",
+        "pipeline_tag": "zero-shot-image-classification",
+        "tags": ["clip", "prompt-learning", "arxiv:2407.03056", job.learner, job.mode],
+        "metrics": ["accuracy"],
+    }
+    base = hub_name(*job.student)
+    if base:
+        told["base_model"] = base
+    accuracy = measured.get("test accuracy, learned")
+    if accuracy is not None:
+        result = {
+            "task": {"type": "zero-shot-image-classification"},
+            "dataset": {"type": "imagefolder", "name": folder},
+            "metrics": [{"type": "accuracy", "name": "top-1 on its test pictures", "value": round(accuracy / 100, 4)}],
+        }
+        told["model-index"] = [{"name": f"Prompts learned from {folder}", "results": [result]}]
+    return ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in told.items()), "---", ""]
+
+
+def hub_name(model: str, pretrained: str | None) -> str:
+    """The repository on the hub that a model's weights come from; empty where there is none."""
+    import open_clip
+
+    if model.startswith("hf-hub:"):
+        return model.removeprefix("hf-hub:")
+    known = open_clip.get_pretrained_cfg(model, pretrained) if pretrained else {}
+    return (known or {}).get("hf_hub", "").strip("/")
