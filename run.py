@@ -228,21 +228,26 @@ class UvSays:
     def read(self, line):
         words = line.split()
         if line.startswith("Resolved "):
-            self.found = self.text = f"{words[1]} packages found"
+            self.found = f"{words[1]} packages found"
+            self.text = self.fetching()  # small ones, and those on this disk, without a word
             STAMP.write_text(INSTALLING + "\n")
         elif line.startswith("Prepared "):
             self.text = f"{self.found}, unpacking"
         elif words[:1] == ["Downloading"]:
             size = re.search(r"\(([\d.]+)([KMG])iB\)", line)
             self.sizes[words[1]] = float(size.group(1)) * {"K": 1e-3, "M": 1, "G": 1e3}[size.group(2)] if size else 0
+            self.text = self.fetching()
         elif words[:1] == ["Downloaded"]:
             self.done.add(words[1])
-        if words[:1] in (["Downloading"], ["Downloaded"]):
-            here = sum(self.sizes.get(name, 0) for name in self.done)
-            missing = [name for name in self.sizes if name not in self.done]
-            megabytes = f"{here:.0f} of {sum(self.sizes.values()):.0f} MB here"
-            self.text = f"{self.found}, {megabytes}, downloading {', '.join(missing)}" if missing else self.found
+            self.text = self.fetching()
         return self.text
+
+    def fetching(self):
+        missing = [name for name in self.sizes if name not in self.done]
+        if not missing:
+            return f"{self.found}, fetching them"
+        here = sum(self.sizes.get(name, 0) for name in self.done)
+        return f"{self.found}, {here:.0f} of {sum(self.sizes.values()):.0f} MB here, downloading {', '.join(missing)}"
 
 
 def lines_of(process):

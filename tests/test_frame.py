@@ -288,11 +288,11 @@ Installed 12 packages in 187ms
 """
 UV_SHOWS = [
     "starting uv",
-    "12 packages found",
+    "12 packages found, fetching them",
     "12 packages found, 0 of 1500 MB here, downloading torch",
     "12 packages found, 0 of 1516 MB here, downloading torch, numpy",
     "12 packages found, 16 of 1516 MB here, downloading torch",
-    "12 packages found",
+    "12 packages found, fetching them",
     "12 packages found, unpacking",
 ]
 
