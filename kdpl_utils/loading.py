@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
 
@@ -91,6 +92,22 @@ def weights_identity(name: str, pretrained: str | None) -> str:
     if pretrained and Path(pretrained).is_file() and not is_published(name, pretrained):
         return fingerprint(pretrained)
     return pretrained or name
+
+
+def model_pair(model: str | Sequence[str | None]) -> tuple[str, str | None]:
+    """``"ViT-B-32-quickgelu/openai"``, or a pair of name and weights, as a pair for ``load_vlm``.
+
+    The part behind the first slash may be a file, or missing. ``local-dir:/folder`` and ``hf-hub:owner/model`` bring
+    their own weights: their slashes separate nothing.
+    """
+    if isinstance(model, list | tuple) and len(model) == 2 and isinstance(model[0], str):
+        return model[0], model[1] and str(model[1])
+    if not isinstance(model, str):
+        raise ValueError(f"A model is {model!r}: give 'name/weights', or its name and its weights as a pair.")
+    if model.startswith(("local-dir:", "hf-hub:")):
+        return model, None
+    name, _, pretrained = model.partition("/")
+    return name, pretrained or None
 
 
 def is_published(name: str, pretrained: str | None) -> bool:

@@ -23,7 +23,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import kdpl_utils as kd
+from kdpl_utils.apps import adapt
 from kdpl_utils.apps.card import model_card
+from kdpl_utils.apps.cli import main
+from kdpl_utils.experiments import lab
+from kdpl_utils.experiments.plan import plan
 from kdpl_utils.experiments.training import Training
 from kdpl_utils.learners import VPT, CoCoOp, CoOp, MaPLe, PromptSRC
 from kdpl_utils.learners.base import FrozenTexts
@@ -33,8 +37,10 @@ from kdpl_utils.support.markdown import as_code
 from kdpl_utils.support.values import whole
 from kdpl_utils.train import averaging_weights, learning_rate
 from kdpl_utils.vlm import check_names
+from kdpl_utils.widgets.distributions import teacher_student
 
 NAMES = ["sushi", "hot dog", "ice cream"]
+HOSTILE = "<img src=x onerror=alert(1)>\n# [a](https://example.org) *b* `c` ``d`` https://example.org @me $\\frac$ |"
 NO_GPU = () if torch.cuda.is_available() else ("cuda", "cuda:0", "CUDA", 0, np.int64(1))
 
 
@@ -565,6 +571,34 @@ FAULTS = {
             ),
         )
     },
+    # --- explorers ---------------------------------------------------------------------------------------------------
+    "nan in an explorer": Fault(
+        lambda bench: teacher_student(some_pictures(3), NAMES, spoiled_scores(math.nan), torch.eye(3)),
+        "The logits of 1 of 3 images are not finite, of image 1 first",
+    ),
+    "nan in a later step of an explorer": Fault(
+        lambda bench: teacher_student(some_pictures(3), NAMES, torch.eye(3), [torch.eye(3), spoiled_scores(math.inf)]),
+        "The logits of 1 of 3 images are not finite",
+    ),
+    # --- plans of comparisons ----------------------------------------------------------------------------------------
+    **{
+        f"plan: {what}": Fault(lambda bench, given=given: planned(**given), sentence)
+        for what, given, sentence in (
+            ("no shots", {"shots": 0}, "shots is 0: give a whole number of at least 1."),
+            ("shots in a list", {"shots": [4, 1.5]}, "shots is 1.5: give a whole number"),
+            ("a seed", {"seeds": -1}, "seed is -1: give a whole number"),
+            ("K", {"k": -1}, "k is -1: give a whole number of at least 0."),
+            ("views", {"views": -1}, "views is -1: give a whole number of at least 0."),
+            ("epochs", {"epochs": 0}, "epochs is 0: give a whole number of at least 1."),
+            ("rate", {"lr": math.nan}, "lr is nan: give a number above 0"),
+            ("labels", {"labelled": math.nan}, "labelled = nan: give the share of labels, 0 to 1"),
+            ("labels as text", {"labelled": "half"}, "labelled = half: give the share of labels"),
+            ("a model", {"student": 3}, "A model is 3: give 'name/weights', or its name and its weights as a pair."),
+            ("a learner", {"learners": "coup"}, "There is no learner 'coup'"),
+            ("a mode", {"modes": "kdlp"}, "There is no mode 'kdlp'"),
+            ("a world", {"world": "emojis"}, "There is no world 'emojis'"),
+        )
+    },
     # --- models and devices ------------------------------------------------------------------------------------------
     **{
         f"device: {device!r}": Fault(
@@ -613,6 +647,10 @@ FAULTS = {
         lambda bench: kd.encode_names(with_nan(bench.vlm), NAMES), "gives text features that are not finite"
     ),
 }
+
+
+def planned(world: str = "emoji", learners=("coop",), modes=("kdpl",), seeds=(1,), **given) -> list:
+    return plan("base-to-novel", world, learners, modes, seeds, **given)
 
 
 def train(learner: kd.Learner, target: float = 0.0, features: float = 0.0, stretch: float = 1.0) -> None:
@@ -687,6 +725,145 @@ def test_a_fault_is_one_sentence(fault, vlm, tmp_path):
     assert fault.kept(bench)
 
 
+# --- what is typed -------------------------------------------------------------------------------------------------
+
+ADAPT = ["--student", "emoji-student-vit", "--teacher", "emoji-teacher-small", "--names", "red", "blue"]
+COMMANDS = {  # what is typed → what is said; nothing is written but what was there
+    "adapt: no epoch": ([*ADAPT, "--epochs", "0"], "epochs is 0: give a whole number of at least 1."),
+    "adapt: no step": ([*ADAPT, "--lr", "0"], "lr is 0.0: give a number above 0"),
+    "adapt: a step that is none": ([*ADAPT, "--lr", "nan"], "lr is nan: give a number above 0"),
+    "adapt: too long a step": ([*ADAPT, "--lr", "1e38"], "lr is 1e+38: give a number above 0 and at most 1000."),
+    "adapt: views": ([*ADAPT, "--views", "-1"], "views is -1: give a whole number of at least 0."),
+    "adapt: an enormous seed": ([*ADAPT, "--seed", "9" * 30], "seed is 999999999999999999999999999999: give a whole"),
+    "adapt: a seed below 0": ([*ADAPT, "--seed", "-1"], "seed is -1: give a whole number from 0"),
+    "adapt: labels": ([*ADAPT, "--labels", "nan"], "labels = nan: give the share of labels, 0 to 1"),
+    "adapt: one name": ([*ADAPT[:4], "--names", "red"], "'red' is the only class name"),
+    "adapt: one name twice": ([*ADAPT, "Red"], "CLIP reads the class names 'red' and 'Red' as the same words"),
+    "adapt: names and a file": ([*ADAPT, "--names-file", "{names}"], "--names and --names-file are both there"),
+    "adapt: an empty file": ([*ADAPT[:4], "--names-file", "{empty}"], "empty.txt has no class name in it"),
+    "adapt: a picture of names": ([*ADAPT[:4], "--names-file", "{binary}"], "binary.txt is not text in UTF-8"),
+    "adapt: no file": ([*ADAPT[:4], "--names-file", "nowhere.txt"], "There is no names file nowhere.txt"),
+    "adapt: a tag too much": (["--student", "emoji-student-vit/openai", *ADAPT[2:]], "comes with its weights, and"),
+    "adapt: ONNX of CoCoOp": ([*ADAPT, "--learner", "cocoop", "--onnx"], "CoCoOp has no classifier to write as ONNX"),
+    "adapt: somebody's page": ([*ADAPT, "--out", "{theirs}"], "README.md is there and was not written by this command"),
+    "adapt: somebody's file": ([*ADAPT, "--out", "{other}"], "learned.safetensors is there and was not written"),
+    "adapt: a file as a folder": ([*ADAPT, "--out", "{names}"], "names.txt is a file: give the path of a folder"),
+    "predict: none of the names": (["{classifier}", "{pictures}", "--top", "0"], "--top is 0: give a whole number"),
+    "predict: fewer than none": (["{classifier}", "{pictures}", "--top", "-1"], "--top is -1: give a whole number"),
+    "predict: other names": (["{classifier}", "{pictures}", "--names", "a"], "has class names of its own"),
+    "predict: no names": (["{prompts}", "{pictures}"], "holds prompts without class names: give some with --names."),
+    "predict: no file": (["nowhere", "{pictures}"], "There is no file nowhere."),
+    "predict: text": (["{names}", "{pictures}"], "is not a safetensors file, or is cut short or changed"),
+    "reproduce: no seed": (["--seeds", "0"], "--seeds is 0: give a whole number of at least 1."),
+    "reproduce: no worker": (["--workers", "0"], "--workers is 0: give a whole number of at least 1."),
+    "reproduce: fewer workers": (["--workers", "-1"], "--workers is -1: give a whole number of at least 1."),
+    "reproduce: no shots": (["--shots", "0"], "shots is 0: give a whole number of at least 1."),
+    "reproduce: K": (["--k", "-1"], "k is -1: give a whole number of at least 0."),
+    "reproduce: epochs": (["--epochs", "0"], "epochs is 0: give a whole number of at least 1."),
+    "reproduce: a batch": (["--batch-size", "0"], "batch_size is 0: give a whole number of at least 1."),
+    "reproduce: a step": (["--lr", "inf"], "lr is inf: give a number above 0"),
+    "reproduce: views": (["--views", "-2"], "views is -2: give a whole number of at least 0."),
+    "reproduce: labels": (["--labelled", "nan"], "labelled = nan: give the share of labels, 0 to 1"),
+}
+
+
+@pytest.fixture(scope="module")
+def desk(vlm, tmp_path_factory) -> dict[str, Path]:
+    """Four pictures, files of names, a classifier, prompts, and folders that hold somebody's own files."""
+    folder = tmp_path_factory.mktemp("desk")
+    paths = {"pictures": folder / "pictures", "theirs": folder / "theirs", "other": folder / "other"}
+    for path in paths.values():
+        path.mkdir()
+    for i, picture in enumerate(some_pictures(4)):
+        picture.save(paths["pictures"] / f"{i}.png")
+    (paths["theirs"] / "README.md").write_text("# My own page\n", encoding="utf-8")
+    (paths["other"] / "learned.safetensors").write_bytes(b"mine")
+    files = {"names": b"red\nblue\n", "empty": b"\xef\xbb\xbf\n  \n", "binary": b"\x89PNG\r\n\xe9\xff\n"}
+    for name, content in files.items():
+        paths[name] = folder / f"{name}.txt"
+        paths[name].write_bytes(content)
+    paths["classifier"] = export_classifier(CoOp(vlm), NAMES, folder / "classifier.safetensors")
+    paths["prompts"] = kd.save_learner(CoOp(vlm), folder / "prompts.safetensors")
+    return paths
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_a_wish_that_cannot_be_is_one_sentence(case, desk, tmp_path, monkeypatch, capsys):
+    typed, sentence = COMMANDS[case]
+    command, folder = case.split(":")[0], next(iter(desk.values())).parent
+    monkeypatch.setattr(lab, "train_learner", lambda *_, **__: pytest.fail("a training began"))
+    given = [str(desk[word[1:-1]]) if word.startswith("{") else word for word in typed]
+    first = [str(desk["pictures"])] if command == "adapt" else []
+    out = [] if command == "predict" else ["--out", str(tmp_path / "out")]
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert main([command, *first, *out, *given]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said and len(said.strip().splitlines()) == 1
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["red\nblue\n", "\ufeffred\r\nblue", "\n red \n\nblue\n"],
+    ids=["plain", "of Windows", "with empty lines"],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_file_of_names_is_read_as_it_is_meant(content, encoding, tmp_path, monkeypatch):
+    (tmp_path / "names.txt").write_text(content.removeprefix("\ufeff") if encoding == "utf-16" else content, encoding)
+    assert names_that_arrive(monkeypatch, ["--names-file", str(tmp_path / "names.txt")]) == ["red", "blue"]
+
+
+@pytest.mark.parametrize("typed", [["red", "blue"], ["red, blue"], ["red,blue,"]])
+def test_names_between_commas_are_several(typed, monkeypatch):
+    assert names_that_arrive(monkeypatch, ["--names", *typed]) == ["red", "blue"]
+
+
+def names_that_arrive(monkeypatch, typed: list[str]) -> list[str]:
+    arrived = []
+
+    def adapt_folder(folder, out, names, *_, **__):
+        arrived.extend(names)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(adapt, "adapt_folder", adapt_folder)
+    assert main(["adapt", "folder", "--out", "out", *typed]) == 2
+    return arrived
+
+
+def test_prompts_without_a_classifier_are_used_all_the_same(desk, tmp_path, capsys):
+    """CoCoOp's classes depend on the picture: no classifier, but kdpl predict takes what was learned."""
+    out = tmp_path / "out"
+    command = ["adapt", str(desk["pictures"]), "--out", str(out), *ADAPT, "--learner", "cocoop", "--epochs", "1"]
+    assert main([*command, "--dictionary", str(desk["names"])]) == 0
+    assert sorted(path.name for path in out.iterdir() if path.is_file()) == ["README.md", "learned.safetensors"]
+    capsys.readouterr()
+    picture = str(desk["pictures"] / "1.png")
+    assert main(["predict", str(out / "learned.safetensors"), picture]) == 0
+    assert main(["predict", str(out / "learned.safetensors"), picture, "--names", "green", "grey"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "red" in first and "blue" in first and "green" in second and "grey" in second
+    assert main([*command, "--dictionary", str(desk["names"])]) == 0, "its own files are replaced"
+
+
+def test_a_table_names_the_shots_that_were_used():
+    with pytest.warns(UserWarning, match="has at most 32 training pictures a class: so many are used, not 1000"):
+        jobs = [job for job, _ in plan("few-shot", "emoji", "coop", "kdpl", 1, [4, 32, 1000]) if job.mode == "kdpl"]
+    assert [job.shots for job in jobs] == [4, 32]
+
+
+def test_one_thing_may_stand_for_a_list():
+    one = plan("base-to-novel", "emoji", "coop", "kdpl", np.int64(1), 4, student="emoji-student-vit", k=np.int64(0))
+    same = plan("base-to-novel", "emoji", ["coop"], ["kdpl"], [1], [4], student=("emoji-student-vit", None), k=0)
+    assert one == same and json.dumps(vars(one[1][0]), default=vars)
+
+
+@pytest.mark.parametrize("name", ["$$", "$\\frac$", "\\$", "a_b^c", HOSTILE, "\\mathdefault{x}$"])
+def test_a_name_is_text_in_an_explorer(name):
+    shown = teacher_student(some_pictures(3), ["a", "b", name], torch.eye(3), [torch.eye(3), torch.eye(3).flip(0)])
+    shown.controls["picture"].value = 3
+    assert len(shown.png) > 1000 and "<img src=x" not in shown.text.value + shown.picture.value.replace(shown.alt, "")
+
+
 # --- what a file may make this library do ----------------------------------------------------------------------------
 
 
@@ -715,9 +892,6 @@ def test_a_tokenizer_of_a_folder_runs_no_code(vlm, tmp_path, monkeypatch):
     monkeypatch.setattr("open_clip.get_tokenizer", lambda name, **options: asked.append(options))
     kd.load_vlm(f"local-dir:{tmp_path}", device="cpu")
     assert asked == [{"trust_remote_code": False}]
-
-
-HOSTILE = "<img src=x onerror=alert(1)>\n# [a](https://example.org) *b* `c` ``d`` https://example.org @me $\\frac$ |"
 
 
 def test_names_are_text_on_the_card(vlm):

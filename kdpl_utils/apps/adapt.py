@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,15 +15,18 @@ from ..experiments.training import MODES, Training, training_digest, unsuited
 from ..learners import LEARNERS, Learner
 from ..learners.classifier import classifier_of, export_classifier, export_onnx, has_classifier
 from ..learners.saving import save_learner
-from ..loading import shipped_models
+from ..loading import model_pair, shipped_models
 from ..protocol import all_logits
 from ..support.disk import write_whole
+from ..support.extras import optional
+from ..support.values import seed_of, whole
 from ..train import Recipe
-from ..vlm import TEMPLATE, Templates
+from ..vlm import TEMPLATE, Templates, check_names
 from ..worlds.emoji import EMOJI_RECIPES
 from ..worlds.photo_worlds import folder_world
 from ..worlds.world import Split, World
 from .card import model_card
+from .outputs import IGNORED, check_replaceable
 
 
 @dataclass(frozen=True)
@@ -83,25 +86,26 @@ def adapt_folder(
         FileNotFoundError: there is no such folder, or no picture in it.
     """
     start, out = time.perf_counter(), Path(out)
+    numbers = {"k": whole(k, "k", 0), "views": whole(views, "views", 0), "seed": seed_of(seed)}
+    _check_given(classnames, learner, onnx)
+    check_replaceable(out)
     world = folder_world(folder, classnames, labelled=labelled, templates=templates, dictionary=dictionary)
     mode = _chosen_mode(world, folder, mode, labels)
-    student, teacher = student or world.student, teacher or world.teacher
+    student, teacher = (model_pair(model) for model in (student or world.student, teacher or world.teacher))
     recipe = _recipe(learner, mode, student, epochs, lr, seed)
     job = Training(
         world=str(folder),
         learner=learner,
         mode=mode,
-        seed=seed,
-        student=tuple(student),
-        teachers=(tuple(teacher),),
+        student=student,
+        teachers=(teacher,),
         recipe=recipe,
         data=training_digest(world, mode),
         classes="all",
         shots=0,  # all pictures
         labelled=labels,
-        k=k,
-        views=views,
         precision=precision,
+        **numbers,
     )
     lab = Lab(out / "cache", progress=True)
     lab.worlds[job.world] = world
@@ -109,16 +113,33 @@ def adapt_folder(
     learned = lab.learner(job)
     measured, gain = _measure(learned, lab, world, job)
     files = _write_files(learned, world, job, out, onnx)
-    minutes = (time.perf_counter() - start) / 60
-    text = model_card(folder, world, job, learned, measured, gain, minutes)
+    text = model_card(folder, world, job, learned, measured, gain, minutes=(time.perf_counter() - start) / 60)
     files["card"] = write_whole(out / "README.md", lambda part: part.write_text(text, encoding="utf-8"))
     return Adapted(learned, files, measured)
+
+
+def _check_given(classnames: Sequence[str] | Mapping[str, str] | None, learner: str, onnx: bool) -> None:
+    """Refuse names that are none, and ONNX that cannot be written, before a picture is looked at."""
+    if onnx and learner in LEARNERS and not has_classifier(LEARNERS[learner]):
+        raise ValueError(
+            f"{LEARNERS[learner].__name__} has no classifier to write as ONNX: leave it out; kdpl predict takes "
+            "learned.safetensors."
+        )
+    for module in ("onnx", "onnxscript") if onnx else ():
+        optional(module, "onnx")
+    if classnames is not None:
+        check_names(list(classnames.values()) if isinstance(classnames, Mapping) else classnames)
 
 
 def _chosen_mode(world: World, folder: str | Path, mode: str | None, labels: float) -> str:
     """The mode that was asked for, or the one that fits the folder; refused where it cannot be done."""
     if mode is not None and mode not in MODES:
         raise ValueError(f"There is no mode {mode!r}: choose one of {', '.join(MODES)}.")
+    if len(world.classnames) == 1:
+        raise ValueError(
+            f"{world.classnames[0]!r} is the only class name, so every answer is right and nothing is learned: give "
+            "two or more."
+        )
     if not 0 <= labels <= 1 or (labels and mode not in (None, "kdpl")):
         raise ValueError(f"labels = {labels}: give the share of labels, 0 to 1, that the mode kdpl may learn from.")
     mode = mode or ("kdpl" if world.classnames else "kdpl-ca")
@@ -144,15 +165,17 @@ def _recipe(
     recipe = LEARNERS[learner].recipe
     if student[0] in shipped_models():
         recipe = replace(recipe, **EMOJI_RECIPES.get(learner, {}))
-    return replace(recipe, epochs=epochs or recipe.epochs, lr=lr or recipe.lr, seed=seed)
+    asked = {"epochs": epochs, "lr": lr, "seed": seed}
+    return replace(recipe, **{field: value for field, value in asked.items() if value is not None})
 
 
 def _write_files(learned: Learner, world: World, job: Training, out: Path, onnx: bool) -> dict[str, Path]:
     """The learned prompts, and where class names are fixed text features a classifier of them."""
-    files = {"learned": save_learner(learned, out / "learned.safetensors", job.recipe)}
+    names = world.classnames or None
+    files = {"learned": save_learner(learned, out / "learned.safetensors", job.recipe, names)}
     # Whoever shares the folder with git shares no features of the pictures.
-    write_whole(out / ".gitignore", lambda part: part.write_text("cache/\n", encoding="utf-8"))
-    if world.classnames and has_classifier(learned):
+    write_whole(out / ".gitignore", lambda part: part.write_text(IGNORED, encoding="utf-8"))
+    if names and has_classifier(learned):
         files["classifier"] = export_classifier(learned, world.classnames, out / "classifier.safetensors")
         if onnx:
             files["onnx"] = export_onnx(classifier_of(learned, world.classnames), out / "classifier.onnx")

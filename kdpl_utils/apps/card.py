@@ -12,6 +12,8 @@ from ..worlds.world import World
 
 OWN_ERRORS = {"labels": "", "pseudo-labels": " Where the student is sure and errs, it learns to err."}
 
+HEADING = "# Prompts learned from "  # by which a later run knows its own page
+
 
 def model_card(
     folder: str | Path,
@@ -39,7 +41,7 @@ def model_card(
     test = len(world.test) if (world.test.labels >= 0).all() else 0
     lines = [
         *front_matter(Path(folder).name.encode("utf-8", "replace").decode(), job, measured),
-        f"# Prompts learned from {as_code(Path(folder).name)}",
+        f"{HEADING}{as_code(Path(folder).name)}",
         "",
         f"* Method: {type(learned).__name__}, {job.mode} ({labels}); {learned.n_learned():,} learned numbers",
         f"* Student: {student}; teacher: {teacher}",

@@ -10,11 +10,17 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..support.markdown import one_line
+from ..support.values import whole
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; what the user did wrong is a sentence and status 2, what was lost on the way is 1, Ctrl-C 130."""
     from ..experiments.slurm import RunsFailed
 
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a console without these letters shows "?" instead of an error
+            stream.reconfigure(errors="replace")
     args = parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
@@ -115,27 +121,28 @@ def _adapt(args: argparse.Namespace) -> int:
 
 
 def _add_predict(commands) -> None:
-    command = commands.add_parser("predict", help="name what is in pictures, with a classifier that adapt wrote")
-    command.add_argument("classifier", type=Path, help="classifier.safetensors")
+    command = commands.add_parser("predict", help="name what is in pictures, with a file that adapt wrote")
+    command.add_argument("file", type=Path, help="classifier.safetensors, or learned.safetensors")
     command.add_argument("pictures", type=Path, nargs="+", help="files, or folders of them")
     command.add_argument("--student", type=_model, help="the model it belongs to, if its weights came from a file")
+    command.add_argument("--teacher", type=_model, help="of a PromptKD: no file can hold it")
+    _add_names(command, of_a_folder=False)
     command.add_argument("--top", type=int, default=3)
     command.set_defaults(run=_predict)
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from ..learners.classifier import load_classifier, model_of
-    from ..loading import load_vlm
-    from .predict import named_pictures
+    from .predict import named_pictures, predictor
 
-    classifier = load_classifier(args.classifier, load_vlm(*(args.student or model_of(args.classifier))))
+    top = whole(args.top, "--top", 1)
+    predict = predictor(args.file, args.student, _class_names(args), args.teacher)
     status = 0
-    for path, row, problem in named_pictures(lambda images: classifier.predict(images, args.top), args.pictures):
+    for path, row, problem in named_pictures(lambda images: predict(images, top), args.pictures):
         if problem:  # of one picture: the others are named all the same
             status = 2
             sys.stderr.write(f"kdpl predict: {problem}\n")
         else:
-            _say(f"{path}: " + ", ".join(f"{name} {p:.0%}" for name, p in row))
+            _say(f"{one_line(path)}: " + ", ".join(f"{one_line(name)} {p:.0%}" for name, p in row))
     return status
 
 
@@ -184,34 +191,44 @@ def _opened(path: Path) -> bool:
     return bool(desktop) and webbrowser.open(path.resolve().as_uri())
 
 
-def _add_names(command) -> None:
+def _add_names(command, of_a_folder: bool = True) -> None:
     command.add_argument("--names", nargs="+", help="class names")
     command.add_argument("--names-file", type=Path, help="a text file with a class name a line")
-    command.add_argument("--flat", action="store_true", help="subfolders are no classes: all pictures are unlabelled")
+    if of_a_folder:
+        command.add_argument(
+            "--flat", action="store_true", help="subfolders are no classes: all pictures are unlabelled"
+        )
 
 
 def _class_names(args: argparse.Namespace) -> list[str] | None:
-    """The names that were typed, or those of the file."""
-    if args.names_file is None:
-        return args.names
-    if not args.names_file.is_file():
-        raise FileNotFoundError(f"There is no names file {args.names_file}: give a text file with a class name a line.")
-    lines = args.names_file.read_text(encoding="utf-8-sig").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    """The class names that were typed, or those of the file; several in one argument, between commas, are several."""
+    from ..worlds.dictionaries import read_names
+
+    if args.names and args.names_file:
+        raise ValueError("--names and --names-file are both there: give one of them.")
+    if args.names_file:
+        if not args.names_file.is_file():
+            raise FileNotFoundError(
+                f"There is no names file {args.names_file}: give a text file with a class name a line."
+            )
+        names = read_names(args.names_file)
+        if not names:
+            raise ValueError(f"{args.names_file} has no class name in it: write one a line.")
+        return names
+    if args.names and len(args.names) == 1 and "," in args.names[0]:
+        names = [name.strip() for name in args.names[0].split(",") if name.strip()]
+        _say(f"--names is read as {len(names)} names: {' | '.join(one_line(name) for name in names)}")
+        return names
+    return args.names
 
 
 # --- reproduce -----------------------------------------------------------------------------------------------------
 
 
 def _model(text: str) -> tuple[str, str | None]:
-    """``ViT-B-32-quickgelu/openai`` → its two parts; the second may be a file, or missing.
+    from ..loading import model_pair
 
-    ``local-dir:/folder`` and ``hf-hub:owner/model`` bring their own weights: their slashes separate nothing.
-    """
-    if text.startswith(("local-dir:", "hf-hub:")):
-        return text, None
-    name, _, pretrained = text.partition("/")
-    return name, pretrained or None
+    return model_pair(text)
 
 
 def _add_precision(command) -> None:
@@ -276,8 +293,9 @@ def _reproduce(args: argparse.Namespace) -> int:
     from ..experiments.slurm import RunsFailed
     from ..experiments.terms import LEGEND
 
-    if args.seeds < 1:
-        raise ValueError(f"--seeds is {args.seeds}: give at least 1.")
+    whole(args.seeds, "--seeds", 1)
+    if args.workers is not None:
+        whole(args.workers, "--workers", 1)
     shots = args.shots or ([1, 2, 4, 8, 16] if args.table == "few-shot" else [16])
     fields = ("student", "scale", "k", "views", "labelled", "precision", "epochs", "batch_size", "lr")
     options = {field: getattr(args, field) for field in fields}

@@ -5,13 +5,48 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image
 
+from ..learners.base import predict
+from ..learners.classifier import load_classifier, model_of
+from ..learners.saving import holds, load_learner, saved_names
+from ..loading import load_vlm
 from ..support.pictures import open_picture
 from ..support.prefetch import ahead
 from ..worlds.finding import find_pictures
 
 Row = list[tuple[str, float]]  # names with probabilities
+
+
+def predictor(
+    path: Path,
+    student: tuple[str, str | None] | None = None,
+    classnames: Sequence[str] | None = None,
+    teacher: tuple[str, str | None] | None = None,
+) -> Callable[[Sequence, int], list[Row]]:
+    """What names pictures: a classifier with its names, or learned prompts of any kind with those of their training.
+
+    Args:
+        student: the model it belongs to; by default the one that the file names.
+        classnames: other names, for learned prompts.
+        teacher: the one of a PromptKD, whose text features are its classes.
+
+    Raises:
+        ValueError: a file of another kind, or learned prompts and no names.
+    """
+    vlm = load_vlm(*(student or model_of(path)))
+    if holds(path, "classifier"):
+        if classnames is not None:
+            raise ValueError(f"{path} has class names of its own: give learned.safetensors for others.")
+        return load_classifier(path, vlm).predict
+    learner = load_learner(path, vlm, **({} if teacher is None else {"teacher": load_vlm(*teacher)}))
+    names = saved_names(path) if classnames is None else list(classnames)
+    if names is None:
+        raise ValueError(f"{path} holds prompts without class names: give some with --names.")
+    with torch.no_grad():
+        classify = learner.classifier(names)
+    return lambda images, k: predict(vlm, classify, images, names, k)
 
 
 def named_pictures(predict: Callable[[Sequence], list[Row]], paths: Sequence[Path]) -> Iterator[tuple[str, Row, str]]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from ..learners import LEARNERS, promptsrc
+from ..loading import model_pair
 from ..support.disk import read_json
+from ..support.values import listed, seed_of, whole
 from ..train import Recipe
 from ..worlds.load import load_world
 from ..worlds.world import World
@@ -43,6 +48,10 @@ def plan(
         ValueError: unknown names, or no targets.
         FileNotFoundError: a data set is not there: said now, not after hours of training.
     """
+    learners, modes, targets = (listed(given) for given in (learners, modes, targets))
+    seeds = [seed_of(seed) for seed in listed(seeds)]
+    shots = [whole(n, "shots", 1) for n in listed(shots)]
+    options = _checked(options)
     for what, given, known in (("table", [table], TABLES), ("learner", learners, LEARNERS), ("mode", modes, MODES)):
         if wrong := [g for g in given if g not in known]:
             raise ValueError(f"There is no {what} {wrong[0]!r}: choose from {', '.join(known)}.")
@@ -51,7 +60,7 @@ def plan(
     if pairs and not suited:
         raise ValueError(unsuited(*pairs[0]))
     labelled = options.get("labelled") or 0.0
-    if not 0 <= labelled <= 1 or (labelled and "kdpl" not in modes):
+    if not isinstance(labelled, int | float) or not 0 <= labelled <= 1 or (labelled and "kdpl" not in modes):
         raise ValueError(f"labelled = {labelled}: give the share of labels, 0 to 1, that mode 'kdpl' may learn from.")
     kind, home = KINDS[table], load_world(world, root)
     where = (targets or home.targets) if kind == "transfer" else [world]
@@ -61,7 +70,7 @@ def plan(
     _check_labels(world, home, kind, judges)
     evaluations = [Evaluation(kind, target, evaluation_digest(judge, kind)) for target, judge in zip(where, judges)]
     classes = "base" if kind == "halves" else "all"
-    sizes = shots if table == "few-shot" else shots[:1]
+    sizes = _that_are_there(shots if table == "few-shot" else shots[:1], home, home.base if classes == "base" else None)
     chosen = [("zero-shot", "labels", 0, 16)]
     chosen += [(learner, mode, seed, n) for learner, mode in suited for n in sizes for seed in seeds]
     pairs = []
@@ -86,6 +95,30 @@ def _check_labels(world: str, home: World, kind: str, judges: Sequence[World]) -
                 f"{world} cannot be reproduced on: {split.unusable_because or 'it has no test pictures.'} For pictures "
                 "without labels there is kdpl adapt."
             )
+
+
+def _checked(options: Mapping[str, object]) -> dict[str, object]:
+    """The options with plain numbers, and models as pairs."""
+    checked = dict(options)
+    for count in ("k", "views"):
+        if checked.get(count) is not None:
+            checked[count] = whole(checked[count], count, 0)
+    if checked.get("student") is not None:
+        checked["student"] = model_pair(checked["student"])
+    if checked.get("teachers") is not None:
+        checked["teachers"] = tuple(model_pair(teacher) for teacher in listed(checked["teachers"]))
+    return checked
+
+
+def _that_are_there(shots: Sequence[int], home: World, classes: Sequence[int] | None) -> list[int]:
+    """The numbers of shots, those beyond the largest class as what it holds: a table names what was used."""
+    labels = home.train.labels
+    counted = labels[labels >= 0] if classes is None else labels[torch.isin(labels, torch.tensor(list(classes)))]
+    most = int(counted.bincount().max()) if len(counted) else max(shots)
+    if max(shots) > most:
+        message = f"{home.name} has at most {most} training pictures a class: so many are used, not {max(shots)}."
+        warnings.warn(message, stacklevel=3)
+    return list(dict.fromkeys(min(n, most) for n in shots))
 
 
 def _training(

@@ -65,9 +65,10 @@ class Classifier(nn.Module):
         return predict(self.vlm, self, images, self.classnames, k)
 
 
-def has_classifier(learner: Learner) -> bool:
+def has_classifier(learner: Learner | type[Learner]) -> bool:
     """Whether its classes are fixed text features beside the model's own image features."""
-    return type(learner).image is Learner.image and type(learner).classifier is Learner.classifier
+    kind = learner if isinstance(learner, type) else type(learner)
+    return kind.image is Learner.image and kind.classifier is Learner.classifier
 
 
 @torch.no_grad()

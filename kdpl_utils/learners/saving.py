@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -16,15 +16,23 @@ from ..support.tensors import check_finite, read_tensors, write_tensors
 from ..support.version import __version__
 from ..towers.text import text_tower
 from ..train import Recipe
-from ..vlm import VLM
+from ..vlm import VLM, check_names
 from .base import Learner
 
 
-def save_learner(learner: Learner, path: str | Path, recipe: Recipe | None = None) -> Path:
+def save_learner(
+    learner: Learner, path: str | Path, recipe: Recipe | None = None, classnames: Sequence[str] | None = None
+) -> Path:
     """Write what was learned, and all that makes the learner again, as safetensors; whole or not at all.
 
     The header names the method, its settings, the model and weights it belongs to, their sizes, the recipe and the
     version of this library. There is no pickle in it.
+
+    Args:
+        classnames: what it was learned with, for whoever finds the file; other names can be used all the same.
+
+    Raises:
+        ValueError: something in it is not finite; a file that was there stays.
     """
     check_finite(learner.state_dict(), f"The {type(learner).__name__} that was to be saved as {path}")
     header = {
@@ -32,6 +40,8 @@ def save_learner(learner: Learner, path: str | Path, recipe: Recipe | None = Non
         "settings": json.dumps(learner.settings),
         "recipe": json.dumps(asdict(recipe or learner.recipe)),
     }
+    if classnames is not None:
+        header["classnames"] = json.dumps(list(classnames))
     return _write(learner.state_dict(), {**header, **_model_header(learner.vlm)}, path)
 
 
@@ -106,6 +116,21 @@ def saved_recipe(path: str | Path) -> Recipe:
         return Recipe(**values)
     except ValueError as error:
         raise ValueError(f"{path} has a recipe that is none: {error}") from error
+
+
+def saved_names(path: str | Path) -> list[str] | None:
+    """The class names that a learner was trained with; None where its file does not say."""
+    header, _ = _read(path, "learner")
+    return list(check_names(json_field(header, "classnames", list, path))) if "classnames" in header else None
+
+
+def holds(path: str | Path, kind: str) -> bool:
+    """Whether a file holds a ``"learner"`` or a ``"classifier"`` that this library wrote."""
+    try:
+        _read(path, kind)
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 # --- files and headers -----------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from matplotlib.collections import PolyCollection
 from matplotlib.image import BboxImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
 from matplotlib.transforms import Bbox, TransformedBbox
 from PIL import Image
 
@@ -50,6 +52,17 @@ class Figure(matplotlib.figure.Figure):
     """A figure with ``alt``, a sentence about its data; notebooks keep it beside the picture."""
 
     alt = ""
+
+    def draw(self, renderer):
+        """Names are shown as they are: a class called ``$\\frac$`` is no formula, and no error."""
+        of_powers = set()
+        for axis in (axis for axes in self.axes for axis in (axes.xaxis, axes.yaxis)):
+            formatters = (axis.get_major_formatter(), axis.get_minor_formatter())
+            if any(isinstance(formatter, LogFormatter) for formatter in formatters):  # they write 10² as a formula
+                of_powers.update(axis.get_ticklabels(which="both"))
+        for text in self.findobj(Text):
+            text.set_parse_math(text in of_powers)
+        super().draw(renderer)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {"text/plain": self.alt}, {"image/png": {"alt": self.alt}}

@@ -5,13 +5,22 @@ from __future__ import annotations
 import re
 
 
+def one_line(text: str) -> str:
+    """The text without what moves a cursor, colours a console or ends a line.
+
+    >>> one_line("a\\r\\n\\x1b[31mb")
+    'a [31mb'
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def as_code(text: str) -> str:
     """Some text on one line as a code span, in which nothing is a tag, a link, an emphasis or a mention.
 
     >>> as_code("<img src=x>\\n# `[a](b)`")
     '`` <img src=x> # `[a](b)` ``'
     """
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = one_line(text)
     longest = max((len(run) for run in re.findall("`+", line)), default=0)
     fence = "`" * (longest + 1)
     # A space inside keeps the fence from the text's own backticks, and is not shown.

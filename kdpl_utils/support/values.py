@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable
 from pathlib import PurePath
 
 MOST_SEED = 2**62  # what every generator used here takes, with room for those that add to it
@@ -59,6 +60,15 @@ def seed_of(value: object, what: str = "seed") -> int:
         ValueError: not a whole number, negative, or beyond ``MOST_SEED``.
     """
     return whole(value, what, 0, MOST_SEED)
+
+
+def listed(value: object) -> list:
+    """One thing as a list of it, several as a list of them.
+
+    >>> listed("coop"), listed(3), listed(("a", "b"))
+    (['coop'], [3], ['a', 'b'])
+    """
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
 
 
 def plain(value: object, what: str) -> object:

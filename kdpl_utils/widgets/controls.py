@@ -8,6 +8,8 @@ import ipywidgets as W
 import torch
 from torch import Tensor
 
+from ..evaluate import check_scores
+
 TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -40,8 +42,12 @@ def _label(labels: Tensor | None, i: int) -> int | None:
 
 
 def _match(images: Sequence, scores: Tensor, names: Sequence[str], labels: Tensor | None = None) -> None:
+    if isinstance(names, str):
+        raise ValueError(f"names is one string, {names!r}: give a list of names.")
     shape = tuple(scores.shape[-2:])
     if shape != (len(images), len(names)):
         raise ValueError(f"{len(images)} images and {len(names)} names need logits of that shape, not {shape}.")
+    for step in scores if scores.ndim == 3 else scores[None]:
+        check_scores(step, "The logits")
     if labels is not None and len(labels) != len(images):
         raise ValueError(f"{len(images)} images need as many labels, not {len(labels)}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
 import functools
@@ -55,7 +56,7 @@ def read_names(path: str | Path) -> list[str]:
             f"There is no dictionary {str(path)!r}: give 'imagenet21k', 'open_images', a list of names, or the path of "
             "a text file with one name a line."
         )
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = _text_of(path).splitlines()
     if path.suffix.lower() != ".csv":
         return [line.strip() for line in lines if line.strip()]
     rows = [row for row in csv.reader(lines) if row]
@@ -64,6 +65,16 @@ def read_names(path: str | Path) -> list[str]:
     if column is None and len(header) > 1:
         raise ValueError(f"{path} has {len(header)} columns: call the one with the names ClassName in its first line.")
     return [row[column or 0].strip() for row in (rows if column is None else rows[1:])]
+
+
+def _text_of(path: Path) -> str:
+    """UTF-8 with or without a mark at its beginning, or what Windows calls Unicode."""
+    content = path.read_bytes()
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: save it so, with one name a line.") from error
 
 
 def open_images_names(root: Path) -> list[str]:
