@@ -16,7 +16,8 @@ from ..learners.classifier import Classifier, kind_of, load_classifier, model_of
 from ..learners.saving import load_learner
 from ..loading import load_vlm, shipped_models
 from ..protocol import all_logits
-from ..vlm import VLM, ClassNames, Pixels, check_names, encode_images, encode_names, logits
+from ..towers.words import ClassNames
+from ..vlm import VLM, Pixels, check_names, encode_images, encode_names, logits
 from ..worlds.datasets import data_folder
 from ..worlds.dictionaries import load_dictionary
 from ..worlds.emoji import EMOJI_TEACHERS
