@@ -835,7 +835,7 @@ def test_prompts_without_a_classifier_are_used_all_the_same(desk, tmp_path, caps
     out = tmp_path / "out"
     command = ["adapt", str(desk["pictures"]), "--out", str(out), *ADAPT, "--learner", "cocoop", "--epochs", "1"]
     assert main([*command, "--dictionary", str(desk["names"])]) == 0
-    assert sorted(path.name for path in out.iterdir() if path.is_file()) == ["README.md", "learned.safetensors"]
+    assert sorted(path.name for path in out.glob("[!.]*") if path.is_file()) == ["README.md", "learned.safetensors"]
     capsys.readouterr()
     picture = str(desk["pictures"] / "1.png")
     assert main(["predict", str(out / "learned.safetensors"), picture]) == 0

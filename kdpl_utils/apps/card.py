@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..experiments.training import Training
 from ..learners import Learner
-from ..support.markdown import as_code
+from ..support.markdown import as_code, plain_words
 from ..worlds.world import World
 
 OWN_ERRORS = {"labels": "", "pseudo-labels": " Where the student is sure and errs, it learns to err."}
@@ -40,7 +40,7 @@ def model_card(
     student, teacher = (as_code(" ".join(filter(None, model))) for model in (job.student, job.teachers[0]))
     test = len(world.test) if (world.test.labels >= 0).all() else 0
     lines = [
-        *front_matter(Path(folder).name.encode("utf-8", "replace").decode(), job, measured),
+        *front_matter(plain_words(Path(folder).name), job, measured),
         f"{HEADING}{as_code(Path(folder).name)}",
         "",
         f"* Method: {type(learned).__name__}, {job.mode} ({labels}); {learned.n_learned():,} learned numbers",

@@ -26,3 +26,12 @@ def as_code(text: str) -> str:
     # A space inside keeps the fence from the text's own backticks, and is not shown.
     inner = f" {line} " if longest or not line else line
     return f"{fence}{inner}{fence}"
+
+
+def plain_words(text: str) -> str:
+    """The text without the signs that pages and configurations give a meaning, for places where nothing is quoted.
+
+    >>> plain_words("my <b>cats & dogs</b> [1]")
+    'my b cats dogs b 1'
+    """
+    return " ".join(re.findall(r"[\w.,+-]+", text.encode("utf-8", "replace").decode()))
