@@ -132,8 +132,8 @@ def cut(
 ) -> tuple[list, list, list]:
     """A seeded cut of one class into (train, val, test): each item's place is drawn by ``key`` and its own name.
 
-    So the cut is the same wherever the items lie, and one item more moves at most one other from each part to the
-    next.  Shares are rounded as in CoOp's ``read_and_split_data``; at least one item is for training; test is the rest.
+    So the cut is the same wherever the items lie, and one item more moves at most two others out of any part.
+    Shares are rounded as in CoOp's ``read_and_split_data``; at least one item is for training; test is the rest.
     """
     items = sorted(items, key=lambda item: (digest(key, name_of(item)), str(item)))
     first = max(1, round(train * len(items)))
