@@ -283,6 +283,28 @@ widgets.Explorer(draw, x=ipywidgets.IntSlider(0, 0, 9))
 """
 
 
+PREDICTION = """
+from kdpl_utils import checks
+
+asked = checks.predict("confidence", "How sure is the student?")
+asked
+"""
+
+
+def test_a_prediction_by_keyboard(lab, page):
+    """Unanswered it stops nothing; answered with the arrow keys it stands beside the measurement."""
+    open_and_run(page, lab, "prediction", [PREDICTION, "asked.measured(48)"])
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    expect(cells.nth(1)).to_contain_text("measured 48 % (you made no prediction)")
+    cells.nth(0).locator(".noUi-handle").focus()
+    page.keyboard.press("ArrowRight")
+    expect(cells.nth(0).locator(".kdpl-text")).to_contain_text("You say 51 %. Now run the next cell.")
+    cells.nth(0).locator(".jp-OutputArea").first.screenshot(path=SHOTS / "predict.png")
+    cells.nth(1).locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    expect(cells.nth(1)).to_contain_text("you said 51 %, measured 48 %")
+
+
 def test_a_broken_callback_is_seen(lab, page):
     """The same looking fails, with the error in words, where a callback raises."""
     open_and_run(page, lab, "broken", [BROKEN])

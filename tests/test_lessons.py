@@ -292,3 +292,43 @@ def test_terms_are_explained_where_they_first_appear(path):
 def test_what_is_committed_has_no_outputs(path):
     notebook = nbformat.read(NOTEBOOKS / f"{path.stem}.ipynb", as_version=4)
     assert all(cell.outputs == [] for cell in notebook.cells if cell.cell_type == "code")
+
+
+# --- and each rule notices ------------------------------------------------------------------------------------------
+
+LONG = "x = 1\n" * (MOST_LINES + 1)
+BROKEN = {
+    "a part out of order": (test_parts_stand_in_their_order, "04-recap (recap)", "04-recap (why)"),
+    "another number": (test_ids_carry_the_lessons_number, "04-try-why", "05-try-why"),
+    "never measured": (test_a_prediction_is_asked_before_it_is_measured, "gap.measured(", "print("),
+    "no moves": (test_an_explorer_comes_with_moves, "Notice that", "See that"),
+    "no answers": (test_what_every_lesson_says, "<details><summary>Answers", "<b><summary>Answers"),
+    "a claim without control": (test_what_every_lesson_says, "Its control: the", "Beside it: the"),
+    "a long cell": (test_cells_are_short, "letters = 0\n", LONG),
+    "long prose": (test_cells_are_short, "## Try it yourself", "## Try it yourself\n\n" + "word " * MOST_WORDS),
+    "two titles": (test_one_title, "## When it fails", "# When it fails"),
+    "a dead link": (test_links_lead_somewhere, "(05_kdpl.ipynb)", "(05_nothing.ipynb)"),
+    "a typed-in result": (test_no_result_is_typed_in, "## When it fails", "## When it fails\n\nIt gains 2.1 points."),
+    "NaN by comparison": (test_no_clever_code, "letters = 0\n", "letters = [x for x in scores if x == x]\n"),
+    "a term too early": (
+        test_terms_are_explained_where_they_first_appear,
+        "The **KL** divergence",
+        "The KL divergence",
+    ),
+    "a term of later": (test_terms_are_explained_where_they_first_appear, "## When it fails", "## f\n\nThe recall is"),
+    "no solution": (test_every_exercise_has_a_task_a_solution_and_help, "04-mended-solution (solution)", "04-x (run)"),
+    "a wrong solution": (test_solutions_are_right_and_exercises_empty, "(log_t - log_s)).sum", "(log_s - log_t)).sum"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_lesson_is_noticed(case, tmp_path, capsys):
+    rule, old, new = BROKEN[case]
+    (path,) = (p for p in SOURCES if p.stem.startswith("04"))
+    text = path.read_text(encoding="utf-8").replace("# %% 04-try (try)\n", "# %% 04-try (try)\nletters = 0\n")
+    assert old in text
+    broken = tmp_path / path.name
+    broken.write_text(text.replace(old, new), encoding="utf-8")
+    arguments = [capsys] if "capsys" in rule.__code__.co_varnames[: rule.__code__.co_argcount] else []
+    with pytest.raises(AssertionError):
+        rule(broken, *arguments)

@@ -24,7 +24,7 @@ def _with_gradient(function: Callable, teacher_logits: Tensor, student_logits: T
     loss = function(teacher_logits, student_logits)
     if loss is None or loss is ...:
         return None
-    if not loss.requires_grad:
+    if not getattr(loss, "requires_grad", False):  # a detached tensor, or a plain number
         return loss, None
     return loss, torch.autograd.grad(loss.sum(), student_logits)[0]
 
@@ -131,6 +131,8 @@ def _with_both_gradients(function: Callable, teacher_logits: Tensor, student_log
     loss = function(teacher_logits, student_logits, batch)
     if loss is None or loss is ...:
         return None
+    if not getattr(loss, "requires_grad", False):  # a detached tensor, or a plain number
+        return loss, None, None
     return loss, *torch.autograd.grad(loss.sum(), leaves, allow_unused=True)
 
 
@@ -196,6 +198,8 @@ def _in_closure_world(function: Callable, batch: Tensor):
     loss = rebound(function, world)(batch)
     if loss is None or loss is ...:
         return None
+    if not getattr(loss, "requires_grad", False):  # a detached tensor, or a plain number
+        return loss, None, None
     leaves = [world["the student's logits"], world["teacher_logits"]]
     return loss, *torch.autograd.grad(loss, leaves, allow_unused=True)
 
@@ -245,6 +249,10 @@ kdpl = Exercise(
         "one direction": Mutant(
             "this is the forward KL alone; KDPL's loss is the mean of both directions, symmetric_kl.",
             lambda batch: distill.forward_kl(teacher_logits[batch], student_logits(batch, base_names)),
+        ),
+        "no gradient": Mutant(
+            "the number is right, but no gradient reaches the student: .detach(), .item() or no_grad cut it off.",
+            lambda batch: symmetric_kl(teacher_logits[batch], student_logits(batch, base_names).detach()),
         ),
         "hard labels": Mutant(
             "you keep the teacher's top answer alone and throw its distribution away.",

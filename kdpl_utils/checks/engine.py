@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from .outcomes import same, short
+from .outcomes import advice_for, same, short
 
 RIGHT, NOT_TRIED, WRONG = "yours", "the library's, not attempted", "the library's, yours is not right yet"
 RECORDS: dict[str, dict] = {}  # what was asked and answered in this kernel, by the exercise's name
@@ -95,8 +95,9 @@ class Exercise:
         name = self.mistake(outcomes)
         if name:
             return self.mutants[name].sentence
+        advice = advice_for(outcomes[i], self.advice)
         lines = [f"probe {i + 1} of {len(expected)} shows another result.", f"got       {short(outcomes[i])}"]
-        return "\n  ".join([*lines, f"expected  {short(expected[i])}", f"try       {self.advice}"])
+        return "\n  ".join([*lines, f"expected  {short(expected[i])}", f"try       {advice}"])
 
     def hint(self, depth: int = 1) -> None:
         """Print the small hint (1) or the large one (2)."""

@@ -22,6 +22,21 @@ def same(a, b) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
+# The errors that a learner meets most, and what to look at then.
+ERRORS = {
+    "NameError": "a name that the function does not know: use its arguments, or spell it as the notebook does.",
+    "AttributeError": "an object that has no such thing: print(type(x)) before that line, and look for a return.",
+    "IndexError": "an index beyond the end, or of an axis that is not there: print(x.shape) before that line.",
+    "RuntimeError": "shapes or types that do not fit: print the .shape of both sides before that line.",
+    "ValueError": "the function that refused says why above; print what you handed to it.",
+}
+
+
+def advice_for(error: Exception, otherwise: str) -> str:
+    """What to look at where a learner's code raises."""
+    return ERRORS.get(type(error).__name__, otherwise)
+
+
 def short(outcome) -> str:
     """An outcome in one line: the shape and the first numbers."""
     if isinstance(outcome, Exception):

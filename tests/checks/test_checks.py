@@ -253,7 +253,14 @@ def test_an_error_is_told_and_never_raised(exercise, capsys):
         return arguments[0].no_such_thing + undefined_name  # noqa: F821
 
     exercise(broken)
-    assert "Error" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert "AttributeError" in lines[1] and lines[3].endswith(outcomes.ERRORS["AttributeError"]) and len(lines) == 5
+
+
+def test_a_number_without_gradient_is_told_so(capsys):
+    """A float from .item(), too: the learner's mistake is named, not an error of the check's own."""
+    checks.forward_kl(lambda teacher_logits, student_logits: kl_of_torch(teacher_logits, student_logits).item())
+    assert checks.forward_kl.mutants["no gradient"].sentence in capsys.readouterr().out
 
 
 @each
