@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..distill import forward_kl
 from ..train import Recipe, fit
 from .distilling import no_logarithm, other_order, swapped, with_itself
-from .engine import NOT_TRIED, RECORDS, RIGHT
+from .engine import RECORDS, RIGHT
 
 EXHIBITS: dict[str, Callable] = {"A": other_order, "B": swapped, "C": no_logarithm, "D": with_itself}
 # Of each bug: its loss, what its curves look like, and where it was published.
@@ -94,7 +94,7 @@ def bug_museum(answers: Mapping[str, str | None]) -> None:
     record["status"] = "not all named yet" if wrong or missing else RIGHT
     record["mistake"] = ", ".join(f"{letter}: {named[letter]}" for letter in wrong) or None
     if len(missing) == len(EXHIBITS):
-        record["status"] = NOT_TRIED
+        record["status"] = "not attempted"
     for letter, name in named.items():
         if letter in wrong:
             print(f"✗ {letter} is not {name!r}: {BUGS[name][1]}.")
