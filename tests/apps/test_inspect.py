@@ -4,6 +4,7 @@ import html
 import re
 from dataclasses import replace
 
+import hostile
 import numpy as np
 import open_clip
 import pytest
@@ -62,6 +63,13 @@ def test_a_learned_prompt_and_its_steps(pair, pictures):
     expected = kl_bits(logits(teacher, pictures, NAMES), after)[0].item()
     assert shown_bits(explorer)[1] == pytest.approx(expected, abs=0.006)
     assert inspect_pair(teacher, student, pictures, NAMES, student_after=prompts).controls["step"].max == 2
+
+
+def test_names_are_text(pair, pictures):
+    explorer = inspect_pair(*pair, pictures, hostile.NAMES, labels=range(6))
+    explorer.controls["order"].value = "as given"
+    assert f"Label: {hostile.NAMES[0]}." in line(explorer) and "<img src=x" not in explorer.text.value
+    assert explorer.png and "<script>" not in explorer.text.value + explorer.picture.value
 
 
 def test_the_teachers_scale_is_yours_to_choose(pair, pictures):

@@ -194,6 +194,31 @@ def test_figures_take_what_they_are_given():
     assert first == again and all((rows[r] == kept[r]).all() for r in rows)
 
 
+FORMULAS = ["$$", "$\\frac$", "5 $ or 6 $"]  # the first two cannot be read as formulas
+
+
+@pytest.mark.parametrize("draw", [draw for draw, _ in FIGURES.values()], ids=FIGURES)
+def test_a_dollar_begins_no_formula(draw):
+    """Whatever text of a figure a class name stands in, it is drawn as it is."""
+    fig = draw()
+    for text, name in zip(fig.findobj(Text), itertools.cycle(FORMULAS)):
+        text.set_text(name if text.get_text() else "")
+    assert plots.png(fig, dpi=40)
+
+
+def test_names_at_ticks_and_in_keys_are_no_formulas():
+    """Ticks are made, and keys measured, only when a figure is drawn."""
+    a, b, c = FORMULAS
+    for fig in (
+        plots.slopes({a: 40.0}, {b: {a: [41.0, 43.0]}, c: {a: [42.0]}}),
+        plots.seed_dots({a: [1.0, 3.0], b: [2.0]}, 1.5, c, b),
+        plots.k_curves([4, 8], {a: [50, 80], b: [1, 2]}, c),
+        plots.similarity_heatmap([IMAGE] * 3, FORMULAS, np.eye(3)),
+        plots.teacher_student(IMAGE, FORMULAS, THREE, {"student before": 1.5, "student after": 0.25}, 1),
+    ):
+        assert plots.png(fig, dpi=40)
+
+
 def bars(ax) -> list[list[float]]:
     """Widths of the horizontal bars, a list for each series."""
     return [[float(np.ptp(path.vertices[:, 0])) for path in series.get_paths()] for series in ax.collections]

@@ -10,8 +10,10 @@ import re
 import subprocess
 import sys
 import time
+from html.parser import HTMLParser
 from pathlib import Path
 
+import hostile
 import ipywidgets as W
 import nbformat
 import numpy as np
@@ -282,10 +284,50 @@ def test_one_output_holds_view_and_picture():
     assert data["text/plain"] == explorer.alt and explorer.alt in repr(explorer)
 
 
-def test_names_cannot_inject_html():
-    names = ["<script>x</script>", *NAMES[1:]]
-    explorer = widgets.teacher_student(IMAGES, names, TEACHER, STUDENTS, 0 * LABELS)
-    assert "<script" not in explorer.text.value + explorer.picture.value
+class Elements(HTMLParser):
+    """The elements of a piece of HTML, with the names of their attributes."""
+
+    def __init__(self, *pieces: str):
+        super().__init__()
+        self.found = set()
+        for piece in pieces:
+            self.feed(piece)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.add((tag, *(name for name, _ in attributes)))
+
+
+@pytest.mark.parametrize("kind", ["prediction", "temperature", "teacher_student", "class_pick", "domain_lens"])
+def test_names_are_text_in_every_explorer(kind, monkeypatch):
+    """Whatever class names, words and models are called, they make no element and no formula."""
+    for name in ("NAMES", "DICTIONARY"):
+        monkeypatch.setitem(globals(), name, hostile.NAMES + globals()[name][len(hostile.NAMES) :])
+    explorer = EXPLORERS[kind]()
+    assert Elements(explorer.text.value, explorer.picture.value).found == {
+        ("div", "role", "class"),
+        ("img", "class", "alt", "width", "height", "style", "src"),
+    }
+    if hasattr(explorer.controls.get("picture"), "max"):
+        explorer.controls["picture"].value = explorer.controls["picture"].max
+    assert explorer.png
+
+
+def test_what_a_reader_types_is_text():
+    names = hostile.NAMES
+    explorer = widgets.prediction(IMAGES, unit(N, DIM), names, unit(C, DIM, seed=3), 10.0)
+    explorer.controls["only"].value = "<img src=x onerror=alert(1)>, <b>none</b>"
+    assert "&lt;b&gt;none&lt;/b&gt;" in explorer.text.value and "<b>none" not in explorer.text.value
+
+
+def test_models_and_settings_are_text_too():
+    a, b, c = hostile.NAMES[:2] + ["$$"]
+    explorers = (
+        widgets.price([a, b, c], [1.0, 4.0, 16.0], RUNS[:3, 0] - 59),
+        widgets.domain_lens({a: (IMAGES, LABELS, {b: TEACHER}), c: (IMAGES, LABELS, {b: TEACHER})}, NAMES),
+        widgets.calibration_bench({a: TEACHER, c: TEACHER}, LABELS, metric=b),
+    )
+    for explorer in explorers:
+        assert {tag for tag, *_ in Elements(explorer.text.value, explorer.picture.value).found} == {"div", "img"}
 
 
 # --- Colab's older line
