@@ -413,7 +413,12 @@ def test_nothing_moves_when_another_class_comes_or_is_renamed(tmp_path):
     assert sum(len(before[part] - after[part]) for part in before) <= 2  # to keep the shares, and no more
 
 
-OTHERS = {"heic": [".heic", ".HEIC"], "tga": [".tga"], "raw": [".cr2", ".nef"], "none": [""]}
+OTHERS = {
+    "heic": [".heic", ".HEIC"],
+    "tga": [".tga"],
+    "raw": [".cr2", ".nef"],
+    "none": [""],
+}  # DSC0001 is a picture, too
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -421,7 +426,8 @@ def test_a_class_of_other_files_does_not_vanish_in_silence(kind, tmp_path):
     fill(tmp_path, TEN)
     (tmp_path / "emu").mkdir()
     for n, suffix in enumerate(OTHERS[kind] * 2):
-        (tmp_path / "emu" / f"{n}{suffix}").write_bytes(b"something")
+        (tmp_path / "emu" / f"DSC{n}{suffix}").write_bytes(b"something")
+    (tmp_path / "cat" / "README").write_text("no picture, and no loss")
     (tmp_path / "cat" / "notes.txt").write_text("no picture, and no loss")
     world, said = read(tmp_path)
     counted = ", ".join(f"{len(OTHERS[kind]) * 2 // len({s.lower() for s in OTHERS[kind]})} {s or 'without a suffix'}"
@@ -534,6 +540,17 @@ def test_a_folder_whose_name_is_no_text_is_said(tmp_path):
     Image.new("RGB", (4, 4)).save(os.fsencode(tmp_path) + b"/b\xff/1.png")
     with pytest.raises(ValueError, match=r"The subfolder 'b\\udcff' of .* holds bytes that are no letters: rename it"):
         read(tmp_path)
+
+
+def test_other_pictures_in_a_tar_file_are_counted(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, content in (("1.jpg", JPEG), ("2.HEIC", b"x"), ("3.heic", b"x"), ("4.tga", b"x"), ("1.txt", b"cat")):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    world, said = read(tmp_path / "a.tar")
+    assert len(world.train) == 1 and len(said) == 1
+    assert "3 pictures in" in said[0] and "are not opened: 2 .heic, 1 .tga; convert them" in said[0]
 
 
 # --- through the command ---------------------------------------------------------------------------------------------

@@ -21,6 +21,11 @@ SUFFIXES = (
     ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpf", ".jpx", ".avif",
 )  # fmt: skip
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
+# Pictures that are not opened here, which is said where other files beside pictures are none of anybody's business.
+OTHER_SUFFIXES = (
+    ".heic", ".heif", ".jxl", ".tga", ".psd", ".svg", ".pdf", ".eps", ".ico", ".exr", ".hdr", ".dds", ".pcx", ".qoi",
+    ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".dcm", ".fits", ".xcf", ".ai", ".wmf", ".emf",
+)  # fmt: skip
 REFUSED = ("EPS",)  # also of those that somebody else opened: Pillow starts Ghostscript when it is first looked at
 
 ORIENTATION = 0x0112  # in EXIF: how the camera was held

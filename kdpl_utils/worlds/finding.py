@@ -17,6 +17,18 @@ NOTES = (
     ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".html", ".htm",
     ".log", ".ini", ".cfg", ".db", ".py", ".ipynb", ".sh", ".url", ".lnk", ".cls", ".sha256", ".md5", ".part",
 )  # fmt: skip
+NOTE_NAMES = (
+    "readme",
+    "license",
+    "licence",
+    "copying",
+    "notice",
+    "changelog",
+    "authors",
+    "version",
+    "makefile",
+    "todo",
+)
 SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "__pycache__", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 SHOWN = 5
 
@@ -161,7 +173,7 @@ def _note_file(entry: os.DirEntry, path: str, below: str, root: Path, found: Fou
 
 def _is_note(name: str) -> bool:
     stem, suffix = os.path.splitext(name)
-    return suffix.lower() in NOTES or (not suffix and stem.isupper())  # README, LICENSE
+    return suffix.lower() in NOTES or (not suffix and stem.lower() in NOTE_NAMES)
 
 
 def without_pictures(found: Found, folder: Path) -> list[str]:

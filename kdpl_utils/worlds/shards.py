@@ -15,6 +15,7 @@ import re
 import tarfile
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +23,8 @@ from typing import BinaryIO
 from PIL import Image
 
 from ..support.extras import optional
-from ..support.pictures import is_picture, open_picture
+from ..support.pictures import OTHER_SUFFIXES, is_picture, open_picture
+from .finding import in_words
 from .photos import TarPicture, readable
 
 BROKEN_TAR = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
@@ -124,20 +126,25 @@ def tar_pictures(shards: str | Path | Iterable[str | Path]) -> list[TarPicture]:
     Raises:
         ValueError: a shard that is compressed, remote, cut short or no tar file; or no picture in any of them.
     """
-    found = []
+    found, others = [], Counter()
     for shard in _every(shards):
         if _is_remote(shard):
             raise ValueError(f"{shard} lies elsewhere: fetch it to open its pictures in any order, or use Shards.")
         try:
             with tarfile.open(shard, "r:") as archive:
-                found += [
-                    TarPicture(shard, member.name.removeprefix("./"), member.offset_data, member.size)
-                    for member in archive
-                    if member.isfile() and is_picture(member.name.rsplit("/", 1)[-1])
-                ]
+                for member in archive:
+                    name = member.name.rsplit("/", 1)[-1]
+                    if member.isfile() and is_picture(name):
+                        place = member.name.removeprefix("./"), member.offset_data, member.size
+                        found.append(TarPicture(shard, *place))
+                    elif name.lower().endswith(OTHER_SUFFIXES):
+                        others[Path(name).suffix.lower()] += 1
         except BROKEN_TAR as error:
             message = f"{shard} is compressed, cut short, or no tar file ({error}): unpack it with gunzip, or fetch it"
             raise ValueError(f"{message} again.") from error
+    if others:
+        sentence = f"{others.total()} pictures in {shards} are of kinds that are not opened: {in_words(others)}"
+        warnings.warn(f"{sentence}; convert them to JPEG or PNG.", stacklevel=4)
     found = readable(found)
     if not found:
         raise ValueError(f"There is no picture that can be read in {shards}: give .tar files of JPEG or PNG files.")
