@@ -149,6 +149,8 @@ def selection_recall(selected: Tensor, true: Tensor) -> float:
     """Share of the distinct true classes that were selected; (K,), (T,) class indices → 0…1."""
     if not len(true):
         raise ValueError("Recall needs at least one true class.")
+    if torch.bool in (selected.dtype, true.dtype):
+        raise ValueError("Recall compares indices of classes: give mask.nonzero().flatten() instead of a mask.")
     return torch.isin(true.unique().cpu(), selected.cpu()).double().mean().item()
 
 

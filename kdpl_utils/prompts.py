@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .support.tensors import check_finite
 from .support.values import seed_of, whole
 from .towers.text import Prompt, build_trees, encode_forest, encode_prompts, shares_beginnings, text_tower
 from .towers.words import check_templates
@@ -187,7 +188,9 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 def nearest_words(vlm: VLM, ctx: Tensor, k: int = 5) -> list[list[str]]:
     """The ``k`` vocabulary words nearest (Euclidean) to each context vector (n, d); CoOp, section 4.4."""
+    check_finite({"ctx": ctx}, "The context")
     table = text_tower(vlm.model).token_embedding.weight
+    k = whole(k, "k", 1, len(table))
     nearest = torch.cdist(ctx.detach().to(table), table).topk(k, largest=False).indices
     return [[vlm.tokenizer.decode([i]).strip() for i in row] for row in nearest.tolist()]
 

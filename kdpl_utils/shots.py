@@ -7,6 +7,7 @@ import random
 import torch
 from torch import LongTensor, Tensor
 
+from .support.tensors import as_numbers
 from .support.values import seed_of, whole
 
 
@@ -17,7 +18,7 @@ def few_shot(labels: Tensor, shots: int, seed: int) -> LongTensor:
     the same whether or not the classes after it are there (so base-to-novel and all-class runs share them).
     """
     shots = whole(shots, "shots", 1)
-    labels = torch.as_tensor(labels)
+    labels = as_numbers(labels, "labels")
     generator = torch.Generator().manual_seed(seed_of(seed))
     if len(labels) == 0 or labels.min() < 0:
         raise ValueError("Shots are drawn class by class, and these pictures have no labels: use random_subset.")
@@ -42,7 +43,7 @@ def coop_few_shot(train_labels: Tensor, val_labels: Tensor, shots: int, seed: in
 
     def sample(labels: Tensor, n: int) -> LongTensor:
         members_of_class = {}  # in the order in which labels first appear
-        for i, label in enumerate(torch.as_tensor(labels).tolist()):
+        for i, label in enumerate(as_numbers(labels, "labels").tolist()):
             members_of_class.setdefault(label, []).append(i)
         chosen = []
         for members in members_of_class.values():

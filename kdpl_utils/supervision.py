@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from .distill import select_classes, symmetric_kl
 from .evaluate import check_scores
+from .support.tensors import as_numbers
 from .support.values import whole
 from .towers.words import ClassNames, check_names
 
@@ -50,7 +51,7 @@ def from_both(labels: Tensor, known: Tensor, teacher_logits: Tensor, classnames:
     """KDPL on all pictures plus the cross-entropy of those whose label is known, ``known`` (N,) of booleans."""
     names = check_names(classnames)
     teacher_logits = _checked_logits(teacher_logits, _several(names))
-    known = torch.as_tensor(known).cpu()
+    known = as_numbers(known, "known").cpu()
     if known.dtype != torch.bool or known.shape != teacher_logits.shape[:1]:
         raise ValueError(
             f"known is {tuple(known.shape)} of {known.dtype}: give {len(teacher_logits)} booleans, true for a picture "
@@ -130,11 +131,7 @@ def _several(names: ClassNames) -> ClassNames:
 
 def _checked_labels(labels: Tensor, names: Sequence[str], used: Tensor | None = None) -> Tensor:
     """Labels (N,) as indices of the names; those that are not ``used`` may be anything."""
-    if not isinstance(labels, Tensor):
-        labels = list(labels)
-        if any(isinstance(label, str) for label in labels):
-            raise ValueError(f"Labels are names ({labels[0]!r}): give the index of each among the class names.")
-        labels = torch.as_tensor(labels)
+    labels = as_numbers(labels, "labels")
     if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(f"Labels are {tuple(labels.shape)} of {labels.dtype}: give one whole number for each picture.")
     if used is not None and used.shape != labels.shape:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from .support.disk import digest
 from .support.pictures import as_picture, middle_of_strip
 from .support.prefetch import ahead, openers
+from .support.tensors import as_rows
 from .towers.sentences import Templates, as_templates, sentences_of
 from .towers.text import encode_prompts
 from .towers.words import check_names
@@ -119,7 +120,8 @@ class Pixels:
         return len(self.images)
 
     def __getitem__(self, indices: Tensor | slice | Sequence[int]) -> Tensor:
-        rows = range(len(self))[indices] if isinstance(indices, slice) else torch.as_tensor(indices).tolist()
+        every = range(len(self))
+        rows = every[indices] if isinstance(indices, slice) else as_rows(indices, len(self), "indices").tolist()
         if self.kept is not None and all(i in self.kept for i in rows):
             return _on_device(self.vlm, [self.kept[i] for i in rows])  # no thread is needed to look something up
         return _on_device(self.vlm, list(openers().map(self._one, rows)))

@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors import safe_open
@@ -27,6 +28,7 @@ from kdpl_utils.apps import adapt
 from kdpl_utils.apps.card import model_card
 from kdpl_utils.apps.cli import main
 from kdpl_utils.experiments import lab
+from kdpl_utils.experiments.cache import FeatureCache
 from kdpl_utils.experiments.plan import plan
 from kdpl_utils.experiments.training import Training
 from kdpl_utils.learners import VPT, CoCoOp, CoOp, MaPLe, PromptSRC
@@ -36,7 +38,7 @@ from kdpl_utils.learners.saving import saved_recipe
 from kdpl_utils.support.markdown import as_code
 from kdpl_utils.support.values import whole
 from kdpl_utils.train import averaging_weights, learning_rate
-from kdpl_utils.vlm import check_names
+from kdpl_utils.vlm import Pixels, check_names
 from kdpl_utils.widgets.distributions import teacher_student
 
 NAMES = ["sushi", "hot dog", "ice cream"]
@@ -476,7 +478,7 @@ FAULTS = {
             (
                 "names as labels",
                 lambda bench: kd.from_labels(["sushi", "hot dog"], NAMES),
-                "Labels are names ('sushi')",
+                "labels holds 'sushi': give numbers, the index of each.",
             ),
             (
                 "a label too high",
@@ -571,6 +573,50 @@ FAULTS = {
             ),
         )
     },
+    # --- masks, and names in place of indices ------------------------------------------------------------------------
+    **{
+        f"rows: {what}": Fault(given, sentence)
+        for what, given, sentence in (
+            ("names as classes", lambda bench: pictures().of_classes(NAMES), "classes holds 'sushi': give numbers"),
+            ("one name as classes", lambda bench: pictures().of_classes("sushi"), "classes is one text, 'sushi': give"),
+            ("names as shots' labels", lambda bench: kd.few_shot(NAMES, 1, 1), "labels holds 'sushi': give numbers"),
+            ("names as rows", lambda bench: pictures().subset(["a"]), "indices holds 'a': give numbers"),
+            (
+                "rows beyond the last",
+                lambda bench: pictures().subset([0, 6]),
+                "from 0 to 6, and there are 6 rows",
+            ),
+            (
+                "parts of rows",
+                lambda bench: pictures().subset([0.5]),
+                "indices holds torch.float32: give",
+            ),
+            ("a short mask", lambda bench: pictures().subset([True, False]), "is a mask of shape (2,) over 6 rows"),
+            ("views", lambda bench: pictures().crops(-1, 1), "views is -1: give a whole number of at least 0."),
+            ("a seed of views", lambda bench: pictures().crops(1, "one"), "seed is 'one': give a whole number"),
+            (
+                "a mask of classes",
+                lambda bench: kd.selection_recall(torch.tensor([True, False]), torch.tensor([0])),
+                "give mask.nonzero().flatten() instead of a mask",
+            ),
+            (
+                "a context of nan read as words",
+                lambda bench: kd.nearest_words(bench.vlm, torch.full((2, 128), math.nan)),
+                "The context has 256 of 256 numbers in ctx that are not finite",
+            ),
+            (
+                "no word",
+                lambda bench: kd.nearest_words(bench.vlm, torch.zeros(2, 128), 0),
+                "k is 0: give a whole number",
+            ),
+            (
+                "one text as a dictionary",
+                lambda bench: kd.dictionary_report("cat", NAMES),
+                "dictionary is one text",
+            ),
+            ("one text to look for", lambda bench: kd.dictionary_report(NAMES, "cat"), "classnames is one text, 'cat'"),
+        )
+    },
     # --- explorers ---------------------------------------------------------------------------------------------------
     "nan in an explorer": Fault(
         lambda bench: teacher_student(some_pictures(3), NAMES, spoiled_scores(math.nan), torch.eye(3)),
@@ -647,6 +693,10 @@ FAULTS = {
         lambda bench: kd.encode_names(with_nan(bench.vlm), NAMES), "gives text features that are not finite"
     ),
 }
+
+
+def pictures() -> kd.Split:
+    return kd.Split(some_pictures(6), torch.tensor([0, 1, 2, 0, 1, 2]))
 
 
 def planned(world: str = "emoji", learners=("coop",), modes=("kdpl",), seeds=(1,), **given) -> list:
@@ -961,6 +1011,46 @@ def test_a_device_may_be_written_in_many_ways(device):
     assert kd.load_vlm("emoji-student-rn", device=device).device == torch.device("cpu")
 
 
+def test_a_mask_chooses_the_rows_that_are_true(vlm):
+    """Where ones and zeros are meant as numbers they stay numbers."""
+    mask = [True, False, False, True, False, False]
+    for some in (mask, np.array(mask), torch.tensor(mask), [0, 3], np.array([0, 3]), torch.tensor([0, 3])):
+        chosen = pictures().subset(some)
+        assert chosen.labels.tolist() == [0, 0] and [image.getpixel((0, 0))[0] for image in chosen.images] == [0, 120]
+        assert torch.equal(Pixels(vlm, some_pictures(6))[some], Pixels(vlm, some_pictures(6))[[0, 3]])
+    assert pictures().subset([1, 0]).labels.tolist() == [1, 0]
+    assert pictures().of_classes(np.array([2, 1])).labels.tolist() == [1, 0, 1, 0]
+
+
+def test_features_that_are_none_are_made_again(vlm, tmp_path):
+    cache, made = FeatureCache(tmp_path), []
+
+    def make(rows: range) -> torch.Tensor:
+        made.append(rows)
+        return torch.full((len(rows), 2), math.nan if len(made) == 1 else 1.0)
+
+    cache.tensor(("key",), 3, make)
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert torch.equal(cache.tensor(("key",), 3, make), torch.ones(3, 2))
+
+
+def test_a_folder_is_what_is_in_it_and_not_what_it_is_called(tmp_path, monkeypatch):
+    """A folder called emojis has the models, recipes and shots of one called photos."""
+    monkeypatch.chdir(tmp_path)
+    worlds = []
+    for name in ("photos", "emojis", "emoji/food-drinks"):
+        for part in ("red", "blue"):
+            (tmp_path / name / part).mkdir(parents=True)
+            for i, picture in enumerate(some_pictures(10)):
+                picture.save(tmp_path / name / part / f"{i}.png")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            worlds.append(kd.load_world(name, dictionary=NAMES))
+    same = ("student", "teacher", "recipes", "views", "shots_as_published", "transformer", "students", "teachers")
+    first, *others = ({field: getattr(world, field) for field in same} for world in worlds)
+    assert all(other == first for other in others) and first["student"][0] == "ViT-B-32-quickgelu"
+
+
 def test_a_mask_may_be_a_list_and_labels_an_array():
     labels, mask, logits = np.array([0, -1, 1]), [True, False, True], torch.randn(3, 3)
     names, loss = kd.from_both(labels, mask, logits, NAMES)(torch.arange(3))
@@ -1008,6 +1098,87 @@ def test_two_names_are_one_if_their_tokens_are(vlm, one, other):
         assert not usable or read[0] == read[1]
     else:
         assert all(read) and read[0] != read[1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.integers(1, 5),
+    columns=st.integers(1, 6),
+    k=st.integers(-2, 8),
+    seed=st.integers(0, 999),
+    scale=st.sampled_from([0.0, 1e-6, 1.0, 50.0, 1e4]),
+    odd=st.sampled_from([None, math.nan, math.inf, -math.inf]),
+)
+def test_logits_of_any_size_give_a_number_or_a_sentence(rows, columns, k, seed, scale, odd):
+    teacher, student = scale * torch.randn((2, rows, columns), generator=torch.Generator().manual_seed(seed))
+    if odd is not None:
+        teacher[seed % rows, seed % columns] = odd
+        student[seed % rows, seed % columns] = odd
+    usable = odd is None or (odd == -math.inf and columns > 1)
+    if usable:
+        losses = [loss(teacher, student).item() for loss in (kd.forward_kl, kd.reverse_kl, kd.symmetric_kl)]
+        assert all(math.isfinite(loss) and loss > -1e-3 for loss in losses)
+        assert losses[2] == pytest.approx((losses[0] + losses[1]) / 2, rel=1e-5, abs=1e-6)
+    labels = torch.arange(rows) % columns
+    measures = (
+        lambda: kd.accuracy(teacher, labels),
+        lambda: kd.expected_calibration_error(teacher.softmax(-1), labels),
+        lambda: kd.top1_agreement(teacher, student),
+    )
+    for measure in measures:
+        try:
+            assert 0 <= measure() <= 1 and usable
+        except ValueError as error:
+            assert not usable and "not finite" in str(error)
+    try:
+        chosen = kd.select_classes(teacher, k).tolist()
+    except ValueError as error:
+        assert not 1 <= k <= columns and "k must lie" in str(error) or k < 0 and "k is" in str(error)
+    else:
+        assert len(set(chosen)) == k == len(chosen) and all(0 <= c < columns for c in chosen)
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(1, 40), batch_size=st.integers(1, 50), epochs=st.integers(1, 3), seed=st.integers(0, 2**62))
+def test_every_batch_shape_trains(n, batch_size, epochs, seed):
+    """Full batches of different pictures each epoch; a batch larger than the set is the whole set."""
+    learner, seen = torch.nn.Linear(2, 1), []
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        seen.append(rows.tolist())
+        return learner(torch.ones(len(rows), 2)).square().mean()
+
+    history = kd.fit(learner, loss, n, kd.Recipe(epochs, batch_size, seed=seed), progress=False)
+    steps = max(1, n // batch_size)
+    assert len(history.loss) == len(seen) == epochs * steps
+    for epoch in range(epochs):
+        rows = [row for batch in seen[epoch * steps : (epoch + 1) * steps] for row in batch]
+        assert len(set(rows)) == len(rows) == min(n, steps * batch_size) and set(rows) <= set(range(n))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_changed_file_of_prompts_is_refused_by_name(vlm, tmp_path, data):
+    """Bytes changed, cut or put in anywhere: never another prompt, never another kind of error."""
+    path = tmp_path / "learned.safetensors"
+    if not path.exists():
+        kd.save_learner(CoOp(vlm), tmp_path / "whole.safetensors")
+    whole_file = (tmp_path / "whole.safetensors").read_bytes()
+    content = bytearray(whole_file)
+    at = data.draw(st.integers(0, len(content) - 1), label="at")
+    how = data.draw(st.sampled_from(["change", "cut", "insert"]), label="how")
+    if how == "change":
+        content[at] ^= data.draw(st.integers(1, 255), label="by")
+    elif how == "cut":
+        del content[at:]
+    else:
+        content[at:at] = data.draw(st.binary(min_size=1, max_size=9), label="what")
+    path.write_bytes(content)
+    if bytes(content) == whole_file:
+        return
+    with pytest.raises(ValueError, match="learned.safetensors") as caught:
+        kd.load_learner(path, vlm)
+    assert "\n" not in str(caught.value)
 
 
 @settings(max_examples=300, deadline=None)

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..support.disk import Damaged, digest, say_damaged
+from ..support.disk import digest, say_damaged
 from ..support.locks import Busy, alone
-from ..support.tensors import read_tensors, write_tensors
+from ..support.tensors import check_finite, read_tensors, write_tensors
 from ..vlm import VLM, encode_images
 from ..worlds.world import Lazy, Split
 
@@ -82,10 +82,12 @@ def _read(path: Path) -> Tensor | None:
     if not path.is_file():
         return None
     try:
-        return read_tensors(path)[1]["features"]
-    except (Damaged, KeyError):
+        features = read_tensors(path)[1]["features"]
+        check_finite({"features": features}, str(path))
+    except (KeyError, ValueError):  # a damaged file, another one, or one of numbers that are none
         say_damaged(path)
         return None
+    return features
 
 
 def _write(path: Path, features: Tensor, key: tuple[str, ...]) -> Tensor:

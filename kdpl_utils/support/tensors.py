@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -63,3 +64,39 @@ def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
                 f"{what} has {bad} of {tensor.numel()} numbers in {name} that are not finite (nan or infinity), and "
                 "nothing can be computed with them: train again, with a lower learning rate."
             )
+
+
+def as_rows(given: object, n: int, what: str) -> Tensor:
+    """The rows (K,) that are meant among n, from their numbers or from a mask (n,) of booleans.
+
+    Raises:
+        ValueError: names, parts of numbers, a mask of another length, or rows that are not there.
+    """
+    rows = as_numbers(given, what)
+    if rows.dtype == torch.bool:
+        if rows.shape != (n,):
+            raise ValueError(f"{what} is a mask of shape {tuple(rows.shape)} over {n} rows: give {n} booleans.")
+        return rows.nonzero().flatten()
+    if rows.numel() and rows.is_floating_point():
+        raise ValueError(f"{what} holds {rows.dtype}: give whole numbers, or a mask of booleans.")
+    if rows.numel() and (rows.min() < -n or rows.max() >= n):
+        raise ValueError(f"{what} reaches from {int(rows.min())} to {int(rows.max())}, and there are {n} rows.")
+    return rows.long()
+
+
+def as_numbers(given: object, what: str) -> Tensor:
+    """A tensor of what is given, be it a list, an array or a tensor; names are refused, with one of them.
+
+    Raises:
+        ValueError: it holds names, or something else that is no number.
+    """
+    if isinstance(given, Tensor):
+        return given
+    if isinstance(given, str):
+        raise ValueError(f"{what} is one text, {given!r}: give numbers.")
+    values = given if hasattr(given, "__array__") else list(given)
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        first = next(iter(values), None)
+        raise ValueError(f"{what} holds {first!r}: give numbers, the index of each.") from error

@@ -135,6 +135,9 @@ class DictionaryReport:
 
 def dictionary_report(dictionary: Sequence[str], classnames: Sequence[str]) -> DictionaryReport:
     """Whether class-agnostic learning could choose the true names at all; a missing one can only be approached."""
+    for what, names in (("dictionary", dictionary), ("classnames", classnames)):
+        if isinstance(names, str):
+            raise ValueError(f"{what} is one text, {names!r}: give a list of names.")
     if not len(classnames):
         raise ValueError("There are no class names to look for: this world has none.")
     plain = [_plain(name) for name in dictionary]

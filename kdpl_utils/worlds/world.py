@@ -17,6 +17,8 @@ from torch import LongTensor
 
 from ..support.disk import digest
 from ..support.pictures import as_picture
+from ..support.tensors import as_numbers, as_rows
+from ..support.values import seed_of, whole
 
 
 class Lazy(Sequence):
@@ -55,8 +57,8 @@ class Split:
         return len(self.labels)
 
     def subset(self, indices) -> Split:
-        """Only these pictures, in this order; nothing is opened or drawn yet."""
-        indices = torch.as_tensor(indices, dtype=torch.long)
+        """Only these pictures, in this order, or those of a mask; nothing is opened or drawn yet."""
+        indices = as_rows(indices, len(self), "indices")
         rows = indices.tolist()
         key = self.key and digest(self.key, rows)
         return Split(Lazy(len(rows), lambda i: self.images[rows[i]]), self.labels[indices], self.unusable_because, key)
@@ -71,6 +73,7 @@ class Split:
         """
         if self.unusable_because:
             raise ValueError(self.unusable_because)
+        classes = as_numbers(classes, "classes").tolist()
         new_label = {label: k for k, label in enumerate(classes)}
         old_labels = self.labels.tolist()
         kept = self.subset([i for i, label in enumerate(old_labels) if label in new_label])
@@ -82,6 +85,7 @@ class Split:
 
         With 0 views it is the split as it is.
         """
+        views, seed = whole(views, "views", 0), seed_of(seed)
         if views == 0:
             return self
         key = self.key and f"{self.key}/{views} views/seed {seed}"
