@@ -49,3 +49,14 @@ def test_learners(tmp_path, more, columns):
     rows = printed("learners.py", *few, *more)
     assert all(float(row[c].split()[0]) >= 0 for row in rows for c in columns)
     assert len(rows) == (1 if more else 4)
+
+
+def test_whole_run():
+    small = ["--student", SMALL, "--teacher", "emoji-teacher-small", "--names", "4", "8", "--dictionary", "12"]
+    rows = printed("whole_run.py", *small, "--no-memory", "--rounds", "1")
+    assert [(row["classes"], row["learned from"]) for row in rows] == [
+        (n, mode) for n in ("4", "8") for mode in ("labels", "kdpl", "class-agnostic")
+    ]
+    assert [row["steps"] for row in rows[::3]] == ["100", "200"]
+    assert all(float(row["times faster"]) == pytest.approx(
+        float(row["plain hours"]) / float(row["here hours"]), rel=0.02) for row in rows)  # fmt: skip
