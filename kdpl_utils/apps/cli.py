@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     """What can be asked for."""
     kdpl = argparse.ArgumentParser(prog="kdpl", description="Prompt learning for CLIP without labels.")
     commands = kdpl.add_subparsers(dest="command", required=True, metavar="command")
-    for add in (_add_adapt, _add_predict, _add_inspect, _add_reproduce, _add_worlds):
+    for add in (_add_adapt, _add_predict, _add_inspect, _add_reproduce, _add_check, _add_worlds):
         add(commands)
     return kdpl
 
@@ -71,6 +71,30 @@ def _worlds(args: argparse.Namespace) -> int:
 
     _say("\n".join(world_names()))
     return 0
+
+
+# --- check ---------------------------------------------------------------------------------------------------------
+
+
+def _add_check(commands) -> None:
+    command = commands.add_parser(
+        "check",
+        help="prove the real track on this machine, against published numbers",
+        description="Compare zero-shot CLIP with published numbers, and a KDPL step with a recorded one. What is wrong "
+        "is told with its likely cause, what could not be fetched with where to put it.",
+    )
+    command.add_argument(
+        "--model", type=_model, nargs="+", help="name/weights, or name//path/to/file (default: OpenAI's RN50, ViT-B/32)"
+    )
+    command.add_argument("--world", nargs="+", help="data sets (default: some small ones)")
+    command.add_argument("--root", type=Path, help="folder of the real data sets (default: $KDPL_DATA)")
+    command.set_defaults(run=_check)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from .check import MODELS, WORLDS, check
+
+    return 0 if check(args.model or MODELS, args.world or WORLDS, args.root, _say) else 1
 
 
 # --- own pictures --------------------------------------------------------------------------------------------------
