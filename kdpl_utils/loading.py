@@ -53,17 +53,8 @@ def load_vlm(
 
     if precision not in ("fp32", "bf16", "fp16"):
         raise ValueError(f"precision is {precision!r}: choose 'fp32', 'bf16' or 'fp16'.")
-    if not isinstance(name, str) or not isinstance(pretrained, str | Path | None):
-        raise ValueError(f"The model is {name!r} with {pretrained!r}: give its name and its weights, as two texts.")
-    _register_shipped()
+    check_model(name, pretrained)
     pretrained, shipped, device = pretrained and str(pretrained), name in shipped_models(), device_of(device)
-    if not shipped:
-        _check_name(name, pretrained)
-    elif pretrained is not None and not Path(pretrained).is_file():
-        raise ValueError(
-            f"{name} comes with its weights, and {pretrained!r} is no file: leave {pretrained!r} out, or give the path "
-            "of a file with others."
-        )
     weights = str(data_file(f"models/{name}.safetensors")) if shipped and pretrained is None else pretrained
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
@@ -108,6 +99,33 @@ def model_pair(model: str | Sequence[str | None]) -> tuple[str, str | None]:
         return model, None
     name, _, pretrained = model.partition("/")
     return name, pretrained or None
+
+
+def check_model(name: str, pretrained: str | Path | None) -> None:
+    """What ``load_vlm`` refuses of a name and its weights, before anything is loaded or fetched.
+
+    Raises:
+        ValueError: no such model, weights or file, or QuickGELU in only one of name and weights.
+    """
+    if not isinstance(name, str) or not isinstance(pretrained, str | Path | None):
+        raise ValueError(f"The model is {name!r} with {pretrained!r}: give its name and its weights, as two texts.")
+    _register_shipped()
+    if name not in shipped_models():
+        _check_name(name, pretrained and str(pretrained))
+    elif pretrained is not None and not Path(pretrained).is_file():
+        raise ValueError(
+            f"{name} comes with its weights, and {pretrained!r} is no file: leave {pretrained!r} out, or give the path "
+            "of a file with others."
+        )
+
+
+def has_vision_transformer(name: str) -> bool:
+    """Whether a model has open_clip's vision transformer, as far as its name says: a folder's own may have it."""
+    import open_clip
+
+    _register_shipped()
+    tower = (open_clip.get_model_config(name) or {}).get("vision_cfg", {})
+    return not isinstance(tower.get("layers"), list) and not tower.get("timm_model_name")
 
 
 def is_published(name: str, pretrained: str | None) -> bool:

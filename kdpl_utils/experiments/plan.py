@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ..learners import LEARNERS, promptsrc
-from ..loading import model_pair
+from ..loading import check_model, has_vision_transformer, model_pair
 from ..support.disk import read_json
 from ..support.values import listed, seed_of, whole
 from ..train import Recipe
@@ -19,6 +19,7 @@ from ..worlds.world import World
 from .training import MODES, Evaluation, Training, evaluation_digest, training_digest, unsuited
 
 TABLES = ("base-to-novel", "domain", "cross-dataset", "few-shot")
+ON_TRANSFORMERS = ("vpt", "maple", "promptsrc", "promptkd")  # they change the image tower
 KINDS = {"base-to-novel": "halves", "domain": "domains", "few-shot": "test", "cross-dataset": "transfer"}
 
 
@@ -81,8 +82,22 @@ def plan(
                 # PromptKD is transductive: it learns from the unlabelled pictures and the names of the target itself.
                 place, source, size = judge, evaluation.world, 0
             job = _training(place, source, classes, learner, mode, seed, size, transfers=classes == "all", **options)
+            _check_job(job, place)
             pairs.append((job, evaluation))
     return pairs
+
+
+def _check_job(job: Training, place: World) -> None:
+    """Refuse what its run would refuse, perhaps after hours of other runs."""
+    for model in (job.student, *job.teachers):
+        check_model(*model)
+    if job.learner in ON_TRANSFORMERS and not has_vision_transformer(job.student[0]):
+        raise ValueError(
+            f"{job.learner} learns tokens in a vision transformer, and {job.student[0]} has none: leave the learner "
+            "out, or choose another student."
+        )
+    if job.k > len(place.dictionary):
+        raise ValueError(f"k = {job.k}, and the dictionary of {place.name} has {len(place.dictionary)} names.")
 
 
 def _check_labels(world: str, home: World, kind: str, judges: Sequence[World]) -> None:

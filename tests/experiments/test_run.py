@@ -72,7 +72,7 @@ def test_published_recipes_are_the_default_on_photographs(tmp_path, monkeypatch)
     photos = replace(
         kd.load_world(WORLD),
         name="photos",
-        student=("RN50-quickgelu", "openai"),
+        student=("ViT-B-16-quickgelu", "openai"),
         transformer=None,
         recipes={},
         views=8,
@@ -86,7 +86,7 @@ def test_published_recipes_are_the_default_on_photographs(tmp_path, monkeypatch)
     assert jobs["promptsrc"].settings == {"depth": 3} and jobs["promptsrc"].recipe.average == (6, 10)
     base = {j.learner: j for j, _ in plan("base-to-novel", "photos", ["promptsrc"], ["kdpl"], [1])}["promptsrc"]
     assert base.settings == {} and base.recipe.average == (15, 1)
-    assert jobs["coop"].student == ("RN50-quickgelu", "openai")
+    assert jobs["coop"].student == ("ViT-B-16-quickgelu", "openai")
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,30 @@ def test_a_world_without_targets_asks_for_them(monkeypatch):
     monkeypatch.setattr(reproduce, "load_world", lambda name, root: alone)
     with pytest.raises(ValueError, match=f"table of {WORLD} needs targets"):
         plan("cross-dataset", WORLD, ["coop"], ["kdpl"], [1])
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ({"student": ("no-such-model", None)}, "There is no model 'no-such-model'"),
+        ({"student": ("ViT-B-32-quickgelu", "no-such-tag")}, "has no weights 'no-such-tag'"),
+        ({"student": ("emoji-student-rn", "openai")}, "comes with its weights"),
+        ({"teachers": [("ViT-L-14", "openai")]}, "disagree about QuickGELU"),
+        (
+            {"student": ("emoji-student-rn", None)},
+            "vpt learns tokens in a vision transformer, and emoji-student-rn has",
+        ),
+        ({"k": 10**6}, "k = 1000000, and the dictionary of .* has [0-9]+ names"),
+        ({"k": -1}, "k"),
+        ({"shots": [-1]}, "shots"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_what_no_run_could_do_is_said_before_the_first(options, sentence):
+    with pytest.raises(ValueError, match=sentence) as error:
+        plan("base-to-novel", WORLD, ["coop", "vpt"], ["kdpl-ca"], [1], **options)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("modes, share", [(["kdpl"], 1.5), (["labels"], 0.5)])
@@ -207,11 +231,14 @@ def test_a_world_named_by_a_path_stays_in_the_folder(world, tmp_path):
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_failed_run_leaves_the_others_and_their_table(workers, tmp_path, capsys):
     options = ["--mode", "labels", "--learner", "coop", "vpt", "--seeds", "1", "--workers", workers]
-    # VPT needs a vision transformer, which this student is not.
-    assert main(command(tmp_path, *options, "--student", "emoji-student-rn")) == 1
+    few = {"epochs": 2, "lr": 0.05, "shots": [2]}
+    job = plan("base-to-novel", WORLD, ["vpt"], ["labels"], [1], **few)[-1][0]
+    job.folder(tmp_path).parent.mkdir()
+    job.folder(tmp_path).write_text("in the way")
+    assert main(command(tmp_path, *options)) == 1
     printed = capsys.readouterr()
     assert "| CoOp | labels | 2 | 1 |" in printed.out and "| VPT |" not in printed.out
-    assert "1 of 3 runs failed (vpt-labels" in printed.err and "vision transformer" in printed.err
+    assert "1 of 3 runs failed (vpt-labels" in printed.err and "a file is in the place of its folder" in printed.err
     (trace,) = (tmp_path / "failed").glob("vpt-*.txt")
     assert "Traceback" in trace.read_text()
 
