@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import kdpl_utils as kd
+from kdpl_utils.apps import adapt as adapt_module
 from kdpl_utils.apps.adapt import adapt_folder
 from kdpl_utils.apps.card import model_card
 from kdpl_utils.apps.cli import main
@@ -228,3 +229,15 @@ def test_the_teacher_is_loaded_once_for_pictures_without_labels(pictures, words,
     monkeypatch.setattr(lab, "load_vlm", lambda *which: loaded.append(which[0]) or plain(*which))
     adapt_folder(pictures, tmp_path, ["balloon", "trophy"], epochs=1, dictionary=words, **MODELS)
     assert loaded.count("emoji-teacher-large") == 1
+
+
+def test_what_is_no_fixed_classifier_is_kept_as_it_is(world, tmp_path):
+    """CoCoOp's classes depend on the picture: its prompts are written, and nothing fails after the training."""
+    student = kd.load_vlm("emoji-student-vit", device="cpu")
+    job = Training("emoji", "cocoop", "kdpl", 1, *MODELS.values(), kd.Recipe())
+    files = adapt_module._write_files(kd.CoCoOp(student), world, job, tmp_path, onnx=True)
+    assert set(files) == {"learned"} and (tmp_path / ".gitignore").read_text() == "cache/\n"
+    assert set(adapt_module._write_files(kd.CoOp(student), world, job, tmp_path, onnx=False)) == {
+        "learned",
+        "classifier",
+    }
