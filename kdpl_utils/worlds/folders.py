@@ -88,8 +88,9 @@ def _of_one_class(layout: Layout, labelled: bool | None) -> Layout:
         layout.said.append(f"There is one class only, {only}: every picture is named so, and nothing can be learned.")
         return layout
     pictures = [picture for part in layout.classes.values() for picture in part[only]]
+    pictures += [picture for part in layout.unlabelled.values() for picture in part]
     layout.said.append(
-        f"All pictures lie in the one subfolder {only}, and one class cannot be told from anything, so they count as "
+        f"Only the subfolder {only} names a class, and one class cannot be told from anything, so they count as "
         "unlabelled: make a subfolder for each class, or give the names of what may be in them."
     )
     return Layout(unlabelled={"": pictures}, said=layout.said)
@@ -115,7 +116,7 @@ def _labelled(folder: Path, layout: Layout, classnames: Names | None) -> Files:
     names, label = _names(found, classnames, folder)
     of_part = {part: _pairs(classes, label) for part, classes in layout.classes.items()}
     for part, pictures in layout.unlabelled.items():
-        if part == "train" and "test" in of_part:
+        if part == "train" and ("test" in layout.classes or "val" in layout.classes):
             of_part["train"] = [(path, -1) for path in sorted(pictures)]
             _say(f"{folder}: the {len(pictures)} training pictures have no labels: they are for KDPL.")
         else:

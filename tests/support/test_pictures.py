@@ -2,8 +2,10 @@
 
 import io
 import os
+import re
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -277,3 +279,12 @@ def test_of_a_strip_the_middle_is_kept(size, kept):
     middle = middle_of_strip(image)
     assert middle.size == kept and middle.getpixel((kept[0] // 2, kept[1] // 2)) == (255, 0, 0)
     assert size != kept or middle is image
+
+
+def test_nothing_else_opens_pictures():
+    """A second opener would know fewer formats and modes; the drawings that come with the suite are our own."""
+    package = Path(__file__).resolve().parents[2] / "kdpl_utils"
+    calls = re.compile(r"Image\.open\(|exif_transpose")
+    texts = {path.relative_to(package).as_posix(): path.read_text("utf-8") for path in package.rglob("*.py")}
+    found = {name for name, text in texts.items() if calls.search(text)}
+    assert found == {"support/pictures.py", "worlds/drawings.py"}
