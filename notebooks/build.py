@@ -12,6 +12,7 @@ A source is Python in the percent format, which ruff formats and a diff shows li
 
 its id and its part in the lesson (tests/test_lessons.py holds the grammar).  The text of a markdown cell is a string.
 Behind an ``exercise`` stands its ``solution``; the learner finds it folded, with the hints of ``kdpl_utils.checks``.
+Needs the environment of run.py.
 """
 
 from __future__ import annotations
