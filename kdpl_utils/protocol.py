@@ -17,6 +17,7 @@ from .prompts import PromptLearner
 from .shots import few_shot
 from .supervision import Supervision
 from .support.checkpoint import Kept
+from .support.memory import Halving
 from .support.prefetch import ahead
 from .support.shipped import data_root
 from .train import History, Recipe, fit
@@ -93,8 +94,7 @@ def classifier_scores(
     """One row of the results table, per cent.
 
     Base-to-novel (CoCoOp): among the names of a half only, top-1 on that half's pictures; H their harmonic mean.
-    Shifted: the same, averaged over the styles (or data sets) that no picture was adapted to.  ECE: 15 bins, mean of
-    the halves, in domain.
+    Shifted: the same, mean over the styles (or data sets) that none was adapted to. ECE: 15 bins, mean of the halves.
 
     Args:
         classifier: names → (images → logits), as ``Learner.classifier``; each half's names are encoded once.
@@ -128,7 +128,7 @@ def classifier_scores(
 def all_logits(classify: Callable[[Tensor], Tensor], inputs: Tensor | Pixels) -> Tensor:
     """(N, C) for N pictures or features, a batch at a time, the next one opened meanwhile."""
     batches = ahead(lambda i: inputs[i : i + 256], range(0, len(inputs), 256))
-    return check_scores(torch.cat([classify(batch) for batch in batches]), "The logits")
+    return check_scores(torch.cat([*map(Halving(classify, "naming pictures"), batches)]), "The logits")
 
 
 def summarise(rows: Sequence[dict[str, float]]) -> dict[str, str]:

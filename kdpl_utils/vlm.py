@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .support.disk import digest
+from .support.memory import Halving
 from .support.pictures import as_picture, middle_of_strip
 from .support.prefetch import ahead, openers
 from .support.tensors import as_rows
@@ -83,9 +84,10 @@ def encode_images(vlm: VLM, images: Sequence, batch_size: int = 64) -> Tensor:
     pixels, features = Pixels(vlm, images), []
     starts = range(0, len(images), batch_size)
     batches = ahead(lambda start: pixels[start : start + batch_size], starts)
+    encode = Halving(lambda batch: unit(vlm.model.encode_image(batch)), f"{vlm.name}'s pictures")
     for batch in tqdm(batches, desc=vlm.name, unit="batch", total=len(starts), leave=False, disable=len(starts) < 100):
         with torch.no_grad():
-            features.append(unit(vlm.model.encode_image(batch)))
+            features.append(encode(batch))
         if not features[-1].isfinite().all():
             first = batch_size * (len(features) - 1)
             raise ValueError(
@@ -169,7 +171,8 @@ def encode_texts(vlm: VLM, texts: Sequence[str]) -> Tensor:
     """(N, D) text features as the model gives them, not of unit length, in float32 or better, without gradient."""
     check_lengths(vlm, texts)
     if has_clip_tokens(vlm):  # then beginnings that texts share are computed once
-        features = encode_prompts(vlm.model, [as_prompt(vlm, token_ids(vlm, text)) for text in texts])
+        encode = Halving(lambda prompts: encode_prompts(vlm.model, prompts), f"{vlm.name}'s names")
+        features = encode([as_prompt(vlm, token_ids(vlm, text)) for text in texts])
     else:
         chunks = [list(texts[i : i + 256]) for i in range(0, len(texts), 256)]
         features = torch.cat([vlm.model.encode_text(vlm.tokenizer(chunk).to(vlm.device)) for chunk in chunks])

@@ -60,3 +60,9 @@ def test_whole_run():
     assert [row["steps"] for row in rows[::3]] == ["100", "200"]
     assert all(float(row["times faster"]) == pytest.approx(
         float(row["plain hours"]) / float(row["here hours"]), rel=0.02) for row in rows)  # fmt: skip
+
+
+def test_kills():
+    """One kill of each kind of run; fifty take minutes."""
+    rows = printed("kills.py", "--kills", "5")
+    assert [row["kills"] for row in rows] == ["1"] * 5 and {row["result"] for row in rows} == {"the same"}

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         goes_on = "; the same command goes on" if args.command in ("adapt", "reproduce") else ""
         sys.stderr.write(f"kdpl {args.command}: stopped{goes_on}\n")
         return 130  # as shells say it
-    except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
+    except (ValueError, OSError, ModuleNotFoundError, FloatingPointError, MemoryError) as error:
         sys.stderr.write(f"kdpl {args.command}: {error}\n")
         return 2
 

@@ -8,9 +8,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from filelock import FileLock
-
 from ..support.disk import is_full
+from ..support.locks import alone
 
 
 def fetch_beside(
@@ -36,7 +35,7 @@ def fetch_beside(
     """
     check_writable(root)
     home = root / f".fetching-{name}"
-    with FileLock(root / f".fetching-{name}.lock"):
+    with alone(root / f".fetching-{name}.lock", f"fetching {name}"):
         if is_there():
             return
         (home / place).mkdir(parents=True, exist_ok=True)
