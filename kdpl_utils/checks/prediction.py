@@ -82,7 +82,9 @@ class Prediction:
         choices = " / ".join(self.options) or f"{self.shown(self.control.min)} to {self.shown(self.control.max)}"
         words = f"Predict. {self.question} ({choices}; without widgets: said=…)"
         view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
-        return {"application/vnd.jupyter.widget-view+json": view, "text/plain": words}, {}
+        data = {"application/vnd.jupyter.widget-view+json": view, "text/plain": words}
+        data["text/html"] = f"<p>{html.escape(words)}</p>"  # what a page without a kernel shows
+        return data, {}
 
     def __repr__(self) -> str:
         return f"Prediction({self.name!r}, said={self.said!r}, measured={self.measurement!r})"

@@ -412,6 +412,7 @@ def test_predictions_without_widgets(capsys):
         checks.predict("winner", "Which?", options=["a", "b"], said="c")
     bundle, _ = checks.predict("bits", "How many?", 0, 4, "bits")._repr_mimebundle_()
     assert bundle["text/plain"] == "Predict. How many? (0 bits to 4 bits; without widgets: said=…)"
+    assert bundle["text/html"] == f"<p>{bundle['text/plain']}</p>"
 
 
 def test_choices_are_taken_by_a_click(capsys):
