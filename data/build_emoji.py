@@ -3,9 +3,9 @@
     python data/build_emoji.py            fetch what is missing, draw, write data/emoji/
     python data/build_emoji.py --check    draw into memory and compare with what is committed
 
-Twelve npm packages hold every drawing as SVG.  Each is pinned by version and by the registry's
-SHA-512, fetched with ``npm pack`` into ``data/.cache`` (or put there by hand), and rendered with
-resvg.  Needs ``npm`` and ``pip install 'kdpl-notebooks[build]'``; nothing here runs when the suite is used.
+Twelve npm packages hold every drawing as SVG, a thirteenth as the glyphs of a font.  Each is pinned by version and by
+the registry's SHA-512, fetched with ``npm pack`` into ``data/.cache`` (or put there by hand), and rendered with resvg.
+Needs ``npm`` and ``pip install 'kdpl-notebooks[build]'``; nothing here runs when the suite is used.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ STYLES = {
     "emojione-v1": ("@iconify-json/emojione-v1", "1.2.3", "UjI2VQEXVtGlPBvQuxEizro7QCgBcJDOYwKUupquvvZ8UV4xOlvm45IU82JYWegiAWLerY79gFLMZ26U6Ms+ww==", "CC-BY-SA-4.0", "Emoji One"),
     "emojione-monotone": ("@iconify-json/emojione-monotone", "1.2.1", "cZSNcPsuiAD6HCzCh/2dYKGh3pNI0jJlxBxQWfC33cQsPtqYZqulGBvlkThXYNvDl8VxgVHT9u+izyX/yeEIkA==", "CC-BY-4.0", "Emoji One"),
     "fxemoji": ("@iconify-json/fxemoji", "1.2.2", "UAasRaxzFUKfIGSmLwnoarsssA4LX0VLLuEmplIqM6ZNQqIQRtav8tZ4H1neTlBreXuMQyAifr5jP4kn78DpiQ==", "Apache-2.0", "Mozilla"),
+    "noto-emoji": ("@fontsource/noto-emoji", "5.3.2", "N9CSzXJB04AVWYvFbuBgL2Dq964Zo91th/uOu/QLSuWBYuL9FWXGcEo6ZNwc/IJ7vmpm8KHaIKD7jF8pYm4taw==", "OFL-1.1", "Google Inc."),
 }  # fmt: skip
+FONTS = {"noto-emoji": 700}  # the weight that is drawn: lines as thick as in the other ink hands
 # The Iconify metadata of this style has no code points; its twin uses the same icon names.
 SAME_NAMES_AS = {"fluent-emoji": "fluent-emoji-flat"}
 
@@ -112,6 +114,9 @@ def unicode_names(emoji: str) -> list[str]:
 def find_icons(style: str, concepts: list[dict]) -> list[str | None]:
     """For each concept the SVG document of its drawing in ``style``, or None."""
     archive = fetch(*STYLES[style][:3])
+    if style in FONTS:
+        glyphs = font_glyphs(archive, FONTS[style])
+        return [glyphs.get(code_key(c["code"])) for c in concepts]
     if style == "openmoji-black":
         members = (m for m in archive if m.name.startswith("package/black/svg/"))
         svgs = {Path(m.name).stem: archive.extractfile(m).read().decode() for m in members}
@@ -131,6 +136,36 @@ def find_icons(style: str, concepts: list[dict]) -> list[str | None]:
         name = next((n for n in candidates if n in drawings), None)
         found.append(None if name is None else svg_document(drawings[name], icons))
     return found
+
+
+def font_glyphs(archive: tarfile.TarFile, weight: int) -> dict[str, str]:
+    """SVG documents of a font's glyphs, by ``code_key``: of single code points only, since the rest are ligatures."""
+    from fontTools.pens.boundsPen import BoundsPen
+    from fontTools.pens.svgPathPen import SVGPathPen
+    from fontTools.ttLib import TTFont
+
+    documents = {}
+    for member in archive:
+        if not member.name.endswith(f"-{weight}-normal.woff2"):
+            continue
+        font = TTFont(io.BytesIO(archive.extractfile(member).read()))
+        glyphs = font.getGlyphSet()
+        for code, glyph_name in font.getBestCmap().items():
+            outline, bounds = SVGPathPen(glyphs), BoundsPen(glyphs)
+            glyphs[glyph_name].draw(outline)
+            glyphs[glyph_name].draw(bounds)
+            if bounds.bounds is not None:
+                documents[code_key(f"{code:x}")] = glyph_document(outline.getCommands(), bounds.bounds)
+    return documents
+
+
+def glyph_document(path: str, bounds: tuple[float, float, float, float]) -> str:
+    """A glyph, centred in a square that it fills but for a narrow margin; a font's y axis points up."""
+    left, bottom, right, top = bounds
+    side = 1.06 * max(right - left, top - bottom)
+    x, y = (left + right - side) / 2, -(bottom + top + side) / 2
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{SIZE}" height="{SIZE}" viewBox="{x} {y} {side} {side}">'
+            f'<path transform="scale(1 -1)" d="{path}"/></svg>')  # fmt: skip
 
 
 def svg_document(icon: dict, defaults: dict) -> str:

@@ -61,8 +61,10 @@ class Recipe:
         lr, text_lr: of AdamW in phases 1 and 2 (vectors, embeddings, attention pool, classifier).
         muon_lr: of Muon in both phases (convolutions and linear layers).
         label_smoothing: of the classifier of phase 1.
-        patch_dropout: part of the patches that a vision transformer does not see in the first four fifths of phase 1:
+        patch_dropout: part of the patches that a vision transformer does not see in the first nine tenths of phase 1:
             half of them cost half the time and teach nearly as well (FLIP, arXiv 2212.00794).
+        patch_classifier: whether the mean of a vision transformer's patches is classified as well in phase 1, by a
+            second scaffold: else the patches learn only through the class token, and slowly.
         views: of every drawing in phase 2.
         noise: standard deviation of what is added to each locked feature of length one, in every dimension.
     """
@@ -79,6 +81,7 @@ class Recipe:
     text_lr: float = 3e-3
     label_smoothing: float = 0.1
     patch_dropout: float = 0.0
+    patch_classifier: bool = False
     views: int = 4
     noise: float = 0.02
 
@@ -90,10 +93,10 @@ TEACHER = Recipe((*COLOUR_HANDS, *2 * INK_HANDS, *MORE_COLOUR_HANDS), 0.15, capt
 ONE_INK_HAND = (*COLOUR_HANDS, *2 * INK_HANDS[:1], *MORE_COLOUR_HANDS)
 RECIPES = {
     "emoji-student-rn": STUDENT,
-    "emoji-student-vit": replace(STUDENT, image_steps=3500, lr=1e-3, patch_dropout=0.5),
-    "emoji-teacher-small": replace(TEACHER, styles=ONE_INK_HAND, image_steps=1500, text_steps=700),
-    "emoji-teacher-medium": replace(TEACHER, text_steps=800),
-    "emoji-teacher-large": replace(TEACHER, image_steps=1500, image_batch=256, text_steps=1100),
+    "emoji-student-vit": replace(STUDENT, image_steps=6000, lr=1e-3, patch_dropout=0.5, patch_classifier=True),
+    "emoji-teacher-small": replace(TEACHER, styles=ONE_INK_HAND, image_steps=2200, text_steps=1200),
+    "emoji-teacher-medium": replace(TEACHER, image_steps=2800, text_steps=1500),
+    "emoji-teacher-large": replace(TEACHER, image_steps=4000, image_batch=256, text_steps=2500),
 }
 CHECKPOINT_SECONDS = 45
 
@@ -108,7 +111,15 @@ def resnet(layers: list[int], width: int) -> dict:
     return {"image_size": 32, "layers": layers, "width": width, "head_width": 64}
 
 
-VIT = {"image_size": 48, "layers": 6, "width": 128, "head_width": 32, "patch_size": 8}
+# Fixed positions in two dimensions: a small corpus does not teach a transformer which patches are neighbours.
+VIT = {
+    "image_size": 48,
+    "layers": 6,
+    "width": 128,
+    "head_width": 32,
+    "patch_size": 8,
+    "pos_embed_type": "sin_cos_2d",
+}
 CONFIGS = {
     "emoji-student-rn": config(128, 128, resnet([1, 1, 1, 1], 16)),
     "emoji-student-vit": config(128, 128, VIT),
@@ -118,6 +129,8 @@ CONFIGS = {
 }
 # Not matrices in Muon's sense: tables of vectors, and an attention pool that sees one place or a few.
 NOT_FOR_MUON = ("token_embedding", "positional_embedding", "attnpool")
+PATCH_KERNEL = 8  # convolutions of this size and more embed patches: a table of vectors too
+SCAFFOLD_LR = 2e-3  # of the classifiers of phase 1, for every tower
 
 
 def pretrain(
@@ -171,30 +184,40 @@ def normalise(pictures: Tensor) -> Tensor:
 
 def train_image_tower(model, recipe: Recipe, corpus: Corpus, device: str, checkpoint: Path, name: str) -> None:
     """Phase 1: the concept of a picture, by a linear classifier on the raw image features."""
-    classifier = nn.Linear(model.text_projection.shape[1], len(corpus.concepts)).to(device)
+    classifiers = nn.ModuleDict({"picture": nn.Linear(model.text_projection.shape[1], len(corpus.concepts))})
+    if recipe.patch_classifier:
+        classifiers["patches"] = nn.Linear(model.visual.conv1.out_channels, len(corpus.concepts))
+        model.visual.output_tokens = True
+    classifiers.to(device)
     optimizers = [
         *split_optimizers([*model.visual.named_parameters()], recipe.lr, recipe.muon_lr, weight_decay=0.05),
-        torch.optim.AdamW(classifier.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.05),
+        torch.optim.AdamW(classifiers.parameters(), lr=SCAFFOLD_LR, betas=(0.9, 0.98), weight_decay=0.05),
     ]
-
     every_patch = model.visual.patch_dropout if recipe.patch_dropout else None
 
     def step_loss(step: int) -> tuple[Tensor, str]:
         if recipe.patch_dropout:
-            is_late = step >= 0.8 * recipe.image_steps
+            is_late = step >= 0.9 * recipe.image_steps
             model.visual.patch_dropout = every_patch if is_late else PatchDropout(recipe.patch_dropout)
             torch.manual_seed(corpus.step_seed(step))  # which patches are dropped depends on the step alone
         pictures, concepts = corpus.training_batch(recipe.image_batch, step)
         pictures, concepts = pictures.to(device), concepts.to(device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            predicted = classifier(model.encode_image(normalise(pictures)))
-            loss = F.cross_entropy(predicted, concepts, label_smoothing=recipe.label_smoothing)
+            feature = model.visual(normalise(pictures))
+            loss = 0.0
+            if recipe.patch_classifier:
+                feature, patches = feature
+                by_patches = classifiers["patches"](patches.mean(dim=1))
+                loss = F.cross_entropy(by_patches, concepts, label_smoothing=recipe.label_smoothing)
+            predicted = classifiers["picture"](feature)
+            loss = loss + F.cross_entropy(predicted, concepts, label_smoothing=recipe.label_smoothing)
         hit = (predicted.argmax(dim=1) == concepts).float().mean().item()
         return loss, f"loss {loss.item():.2f}, right {hit:.0%}"
 
     model.visual.train()
-    modules = {"visual": model.visual, "classifier": classifier}
+    modules = {"visual": model.visual, "classifiers": classifiers}
     run_steps(step_loss, modules, optimizers, recipe.image_steps, checkpoint, f"{name}, image tower")
+    model.visual.output_tokens = False
 
 
 @torch.no_grad()
@@ -282,6 +305,8 @@ def split_optimizers(named: list[tuple[str, nn.Parameter]], lr: float, muon_lr: 
         if parameter.ndim < 2:
             vectors.append(parameter)
         elif any(part in key for part in NOT_FOR_MUON) or key == "text_projection":
+            matrices.append(parameter)
+        elif parameter.ndim == 4 and parameter.shape[-1] >= PATCH_KERNEL:
             matrices.append(parameter)
         else:
             for_muon.append(parameter)
