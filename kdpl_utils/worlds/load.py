@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .datasets import DATASETS, data_folder
 from .dictionaries import load_dictionary
-from .emoji import DEFAULT_GROUP, emoji_names, emoji_world
+from .emoji import emoji_names, emoji_world
 from .photo_worlds import folder_world, real_world
 from .shards import is_shards
 from .world import World
@@ -17,7 +17,7 @@ from .world import World
 
 def world_names() -> tuple[str, ...]:
     """What ``load_world`` knows."""
-    return ("emoji", *emoji_names(), *DATASETS)
+    return (*emoji_names(), *DATASETS)
 
 
 def load_world(
@@ -28,26 +28,26 @@ def load_world(
     """A world by its name (``world_names()``), or by the path of a folder of pictures (``folder_world``).
 
     Args:
-        name: ``"emoji"`` is its group of food and drink.
+        name: ``"emoji"`` is ink for a student of colour, ``"emoji-colour"`` the contrast in which the student is at
+            home; both show food and drink unless a group is named, as in ``"emoji/activities"``.
         root: the folder of the real data sets; by default ``$KDPL_DATA``, or else ``~/.cache/kdpl``.
         dictionary: other names for class-agnostic learning: ``"imagenet21k"``, ``"open_images"``, the path of a file
             with a name a line, or a list.  None takes the emoji world's own, and ImageNet-21k's for photographs.
     """
-    kind, _, group = name.partition("/") if name in world_names() else ("folder", "", "")
+    if name in emoji_names():
+        world = emoji_world(name)
+        if dictionary is None:
+            return world
+        return replace(world, dictionary=load_dictionary(dictionary, data_folder(root)))
+    dictionary = "imagenet21k" if dictionary is None else dictionary
+    if name in DATASETS:
+        return replace(real_world(name, root), dictionary=load_dictionary(dictionary, data_folder(root)))
     a_path = isinstance(name, Path) or name.startswith(("/", ".", "~")) or Path(name).exists() or is_shards(name)
-    if kind == "folder" and not a_path:
+    if not a_path:
         near = difflib.get_close_matches(str(name), world_names(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
             f"There is no world {name!r}, and no folder of this name in {Path.cwd()}: {hint}choose from "
             f"{', '.join(world_names())}, or give the path of a folder of pictures."
         )
-    if kind == "emoji":
-        world = emoji_world(group or DEFAULT_GROUP)
-        return (
-            world if dictionary is None else replace(world, dictionary=load_dictionary(dictionary, data_folder(root)))
-        )
-    dictionary = "imagenet21k" if dictionary is None else dictionary
-    if kind == "folder":
-        return folder_world(name, dictionary=dictionary, root=root)
-    return replace(real_world(name, root), dictionary=load_dictionary(dictionary, data_folder(root)))
+    return folder_world(name, dictionary=dictionary, root=root)

@@ -79,10 +79,10 @@ def test_learning_from_the_target_is_transductive_and_pays_for_each(tmp_path):
 
 def test_only_complete_seeds_count(tmp_path):
     """Of two targets seed 2 has one: it would move the mean of one column alone."""
-    pairs = [pair("emoji", seed, "transfer", target=f"emoji/{t}") for seed in (1, 2) for t in ("objects", "symbols")]
-    write(pairs[:3], tmp_path, [{"objects": 10.0}, {"symbols": 30.0}, {"objects": 90.0}])
+    pairs = [pair("emoji", seed, "transfer", target=f"emoji/{t}") for seed in (1, 2) for t in ("objects", "activities")]
+    write(pairs[:3], tmp_path, [{"objects": 10.0}, {"activities": 30.0}, {"objects": 90.0}])
     (row,) = table_rows(pairs, tmp_path)
-    assert (row["objects"], row["symbols"], row["average"], row["seeds"]) == ("10.0", "30.0", "20.0", "1")
+    assert (row["objects"], row["activities"], row["average"], row["seeds"]) == ("10.0", "30.0", "20.0", "1")
 
 
 def test_nothing_complete_is_an_empty_table(tmp_path):
@@ -97,7 +97,7 @@ def test_labels_and_modes_are_rows_of_their_own(tmp_path):
 
 
 def test_the_average_has_the_harmonic_mean_of_the_averages(tmp_path):
-    tables = [[pair(world, seed) for seed in (1, 2)] for world in ("emoji/objects", "emoji/symbols")]
+    tables = [[pair(world, seed) for seed in (1, 2)] for world in ("emoji/objects", "emoji/travel-places")]
     write(tables[0], tmp_path, [halves(80.0, 20.0), halves(70.0, 30.0)])
     write(tables[1], tmp_path, [halves(40.0, 60.0), halves(50.0, 10.0)])
     (row,) = average_rows(tables, tmp_path)
@@ -107,7 +107,7 @@ def test_the_average_has_the_harmonic_mean_of_the_averages(tmp_path):
 
 
 def test_a_seed_that_a_data_set_lacks_is_not_averaged(tmp_path):
-    tables = [[pair(world, seed) for seed in (1, 2)] for world in ("emoji/objects", "emoji/symbols")]
+    tables = [[pair(world, seed) for seed in (1, 2)] for world in ("emoji/objects", "emoji/travel-places")]
     write(tables[0], tmp_path, [halves(80.0, 20.0), halves(70.0, 30.0)])
     write(tables[1][:1], tmp_path, [halves(40.0, 60.0)])
     (row,) = average_rows(tables, tmp_path)

@@ -3,18 +3,21 @@ import os
 import subprocess
 import sys
 import zlib
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
+import pretrain
 from kdpl_utils.support.shipped import data_file
 from kdpl_utils.worlds import drawings as emoji
-from kdpl_utils.worlds.emoji import ADAPTATION_STYLES, SHIFT_STYLES
+from kdpl_utils.worlds.emoji import EMOJI_STUDENTS, EMOJI_TEACHERS, HANDS, classes_of, emoji_names
 from kdpl_utils.worlds.load import load_world, world_names
 from kdpl_utils.worlds.world import of_classes, random_crops
 
-EMOJI_WORLDS = tuple(name for name in world_names() if name.startswith("emoji/"))
+EMOJI_WORLDS = tuple(name for name in emoji_names() if "/" in name)
 
 
 @pytest.fixture(scope="module")
@@ -32,29 +35,77 @@ def digest(images):
 @pytest.mark.parametrize("name", EMOJI_WORLDS)
 def test_each_group_is_a_data_set_with_enough_pictures(name):
     world, meta = load_world(name), emoji.metadata()
+    kind, group = name.split("/")
+    hands = HANDS[kind]
     concepts = {c["name"]: i for i, c in enumerate(meta["concepts"])}
     ids = [concepts[c] for c in world.classnames]
-    styles = (*ADAPTATION_STYLES, *SHIFT_STYLES)
-    drawn = {style: set(meta["styles"][style]["drawn"]) for style in styles}
-    kept = {i for i, c in enumerate(meta["concepts"]) if c["group"] == name[6:] and all(i in d for d in drawn.values())}
+    drawn = [
+        set(meta["styles"][style]["drawn"]) for roles in HANDS.values() for role in astuple(roles) for style in role
+    ]
+    kept = {i for i, c in enumerate(meta["concepts"]) if c["group"] == group and all(i in d for d in drawn)}
     assert world.name == name and len(ids) >= 50 and set(ids) == kept
     assert list(world.classnames) == sorted(world.classnames, key=str.lower)
     assert [*world.base, *world.novel] == list(range(len(ids)))
     assert world.train.labels.bincount().tolist() == [32] * len(ids)
-    assert set(world.shifts) == set(SHIFT_STYLES)
+    assert tuple(world.shifts) == hands.shifts and bool(len(world.val)) == bool(hands.val)
+    judged = [world.test] + [world.val] * bool(hands.val)
     for half in (world.base, world.novel):
-        assert len(of_classes(world.test, half)) >= 1000
-        assert sum(len(of_classes(split, half)) for split in world.shifts.values()) >= 1000
-    for split in (world.train, world.test, *world.shifts.values()):
+        assert all(len(of_classes(split, half)) >= 1000 for split in judged)
+        assert not hands.shifts or sum(len(of_classes(split, half)) for split in world.shifts.values()) >= 1000
+    for split in (world.train, *judged, *world.shifts.values()):
         counts = split.labels.bincount(minlength=len(ids))
         assert len(split.images) == len(split.labels) and (counts == counts[0]).all()
     assert all(len(split) >= 1000 for split in world.shifts.values())
 
 
-def test_the_default_world_is_food(world):
+def test_the_default_worlds_are_food(world):
     assert world.name == "emoji/food-drink" and world.classnames == load_world("emoji/food-drink").classnames
+    colour = load_world("emoji-colour")
+    assert colour.name == "emoji-colour/food-drink" and colour.classnames == world.classnames
     assert world.student == ("emoji-student-rn", None) and world.teacher == ("emoji-teacher-large", None)
     assert world.templates == ("a photo of a {}.",)
+
+
+# No leaks
+
+
+@pytest.mark.parametrize("kind", HANDS)
+def test_no_hand_has_two_roles(kind):
+    hands = [hand for role in astuple(HANDS[kind]) for hand in role]
+    assert len(set(hands)) == len(hands) and set(hands) <= set(emoji.metadata()["styles"])
+
+
+@pytest.mark.parametrize("kind", HANDS)
+def test_no_model_has_seen_a_hand_that_it_is_tested_on_and_no_student_one_that_it_learns_from(kind):
+    hands = HANDS[kind]
+    seen = {name: set(recipe.styles) for name, recipe in pretrain.RECIPES.items()}
+    assert set(seen) == {name for name, _ in (*EMOJI_STUDENTS, *EMOJI_TEACHERS)}
+    for name, styles in seen.items():
+        assert not styles & {*hands.test, *hands.shifts, *hands.val}, name
+        if name.startswith("emoji-student"):
+            assert not styles & set(hands.adaptation), name
+
+
+def test_the_shipped_weights_say_what_they_were_trained_on():
+    """The recipe in the file of each model, not only the script's of today, is free of the tested hands."""
+    for name, _ in (*EMOJI_STUDENTS, *EMOJI_TEACHERS):
+        with safe_open(data_file(f"models/{name}.safetensors"), "pt") as weights:
+            recipe = weights.metadata()["recipe"]
+        tested = [hand for hands in HANDS.values() for hand in (*hands.test, *hands.shifts, *hands.val)]
+        assert "noto" in recipe and not any(f"'{hand}'" in recipe for hand in tested), name
+
+
+def test_no_drawing_of_a_test_is_one_that_was_learned_from():
+    """Nor a copy of one under another hand's name: the outlines differ, drawing by drawing."""
+    for hands in HANDS.values():
+        for tested in hands.test:
+            for other in (*hands.adaptation, *hands.val):
+                outlines = [
+                    emoji.sprites(hand)[torch.tensor(classes_of("objects"))][:, 3].float() / 255
+                    for hand in (tested, other)
+                ]
+                difference = (outlines[0] - outlines[1]).abs().mean(dim=(1, 2))
+                assert difference.min() > 0.001, (tested, other)
 
 
 def test_a_picture_shows_the_drawing_that_its_label_names(world):
@@ -62,13 +113,14 @@ def test_a_picture_shows_the_drawing_that_its_label_names(world):
     names = [c["name"] for c in emoji.metadata()["concepts"]]
     rows = torch.tensor([names.index(c) for c in world.classnames])
     for split, part, style, start in [
-        (world.train, "train", "emojione", 0),
-        (world.test, "test", "noto-v1", len(world.test) // 2),
+        (world.train, "train", "openmoji-black", 0),
+        (world.test, "test", "emojione-monotone", 0),
+        (world.val, "val", "noto-emoji", 0),
         (world.shifts["emojione-v1"], "shift", "emojione-v1", 0),
     ]:
         drawings = emoji.sprites(style)[rows].float() / 255
-        size = len(split) // (1 if part == "shift" else 2)
-        views = emoji.sample_views(size, zlib.crc32(f"food-drink/{part}/{style}".encode()))
+        size = len(split) // (2 if part == "train" else 1)
+        views = emoji.sample_views(size, zlib.crc32(f"emoji/food-drink/{part}/{style}".encode()))
         for i in range(0, size, 29):
             one = emoji.Views(*(field[[i] * len(rows)] for field in vars(views).values()))
             picture = torch.from_numpy(np.array(split.images[start + i])).permute(2, 0, 1) / 255
@@ -144,10 +196,10 @@ def test_another_dictionary_changes_nothing_else(world):
 
 
 def test_the_emoji_world_is_what_it_was(world):
-    """Fields that real worlds brought are empty here."""
-    assert len(world.val) == 0 and world.train.unusable_because == world.test.unusable_because == ""
+    """Fields that real worlds brought are empty here; the contrast has nothing to choose and no shifts."""
+    assert world.train.unusable_because == world.test.unusable_because == world.val.unusable_because == ""
     with pytest.raises(ValueError, match="no such pictures"):
-        of_classes(world.val, world.base)
+        of_classes(load_world("emoji-colour").val, world.base)
 
 
 def test_an_unknown_world_lists_those_there_are():

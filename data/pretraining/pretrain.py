@@ -1,18 +1,16 @@
 """Pretrain the emoji world's CLIP models from scratch, in two phases.
 
-    python data/second_edition/pretrain.py                      all five, one after the other
-    python data/second_edition/pretrain.py emoji-teacher-large  one of them
-    python data/second_edition/pretrain.py --device cuda        on a GPU, in bf16
-    python data/second_edition/pretrain.py --longer 4           four times the steps, where a machine is idle
+    python data/pretraining/pretrain.py                      all five, one after the other
+    python data/pretraining/pretrain.py emoji-teacher-large  one of them
+    python data/pretraining/pretrain.py --device cuda        on a GPU, in bf16
+    python data/pretraining/pretrain.py --longer 4           four times the steps, where a machine is idle
 
 Phase 1, the image tower: classify the concept of a picture.  The classifier is a scaffold and is thrown away.
 Phase 2, the text tower, on the locked image features (LiT, arXiv 2111.07991): pictures against captions, as in CLIP.
 
 Every step draws its pictures and captions from (seed, step) alone, and a checkpoint lies in ``data/.cache`` (or where
 ``--work`` says) every 45 seconds: a run that was stopped at any moment goes on where it was and ends with the same
-weights.  They are written in
-half precision to ``data/.cache/second_edition`` (or where ``--out`` says): the lessons still use the models of the first
-edition, and these replace them only when a full set meets its conditions.
+weights.  They are written in half precision to ``data/emoji/models`` (or where ``--out`` says), with the new checksums.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ from tqdm import tqdm
 
 from captions import WRONG_PICTURE, filtered_caption, raw_caption
 from corpus import DISTRACTOR_SHARE, Corpus
-from kdpl_utils.support.disk import digest, write_whole
+from kdpl_utils.support.disk import digest, write_checksums, write_whole
 from kdpl_utils.support.shipped import data_file, data_root
 from muon import Muon
 
@@ -150,12 +148,13 @@ def pretrain(
         recipe, image_steps=round(recipe.image_steps * longer), text_steps=round(recipe.text_steps * longer)
     )
     torch.manual_seed(SEED)
-    write_whole(out / f"{name}.json", lambda part: part.write_text(json.dumps(CONFIGS[name], indent=2) + "\n"))
-    open_clip.add_model_config(out)
-    model = open_clip.create_model(name).to(device, memory_format=torch.channels_last)
-    corpus = Corpus(recipe.styles, image_size(model), recipe.photocopies, SEED)
     state = work / f"{name}-{digest(recipe, CONFIGS[name], SEED)}"
     state.mkdir(parents=True, exist_ok=True)
+    configuration = json.dumps(CONFIGS[name], indent=2) + "\n"
+    write_whole(state / f"{name}.json", lambda part: part.write_text(configuration))
+    open_clip.add_model_config(state / f"{name}.json")
+    model = open_clip.create_model(name).to(device, memory_format=torch.channels_last)
+    corpus = Corpus(recipe.styles, image_size(model), recipe.photocopies, SEED)
     image_tower = state / "image.safetensors"
     if not image_tower.exists():
         train_image_tower(model, recipe, corpus, device, state / "image.checkpoint", name)
@@ -166,7 +165,10 @@ def pretrain(
     features, shown = locked_features(model, recipe, corpus, device, state, name)
     train_text_tower(model, recipe, corpus, features, shown, device, state / "text.checkpoint", name)
     log(f"{name}: logit_scale {model.logit_scale.exp().item():.1f} as learned")
+    write_whole(out / f"{name}.json", lambda part: part.write_text(configuration))
     save(model, name, recipe, out)
+    if (out.parent / "checksums.json").exists():
+        write_checksums(out.parent)  # else the suite would refuse the new weights
     shutil.rmtree(state)
 
 
@@ -401,7 +403,7 @@ def main() -> None:
         parser.error(f"--longer is a factor on the numbers of steps: {arguments.longer} is not above 0")
     torch.set_num_threads(arguments.threads)
     work = arguments.work or data_root() / ".cache"
-    out = arguments.out or data_root() / ".cache" / "second_edition"
+    out = arguments.out or data_root() / "emoji" / "models"
     for name in arguments.models or RECIPES:
         pretrain(name, arguments.device, work, out, arguments.longer)
 
