@@ -1,9 +1,11 @@
-"""Five learners under three kinds of supervision on the emoji world: one table, all of it computed here.
+"""Learners under several kinds of supervision on the emoji world: one table, all of it computed here.
 
-    python benchmarks/learners.py                 the table: five seeds, 22 minutes on two cores
-    python benchmarks/learners.py --choose        how the learning rates of the emoji world were chosen
+    python benchmarks/learners.py                          CoOp, both students, six groups, five seeds
+    python benchmarks/learners.py --learner coop cocoop vpt maple promptsrc --student emoji-student-vit
+    python benchmarks/learners.py --gap gap.png            both worlds: what is gained against what the teacher is ahead
+    python benchmarks/learners.py --choose                 how the learning rates of the emoji world were chosen
 
-The rates are chosen for labels only, on base pictures left out of the shots, and serve all three kinds alike. Runs are
+The rates are chosen for labels only, on the pictures of ``val``, and serve all kinds of supervision alike.  Runs are
 kept in --out, and the command goes on where it was stopped.
 """
 
@@ -11,85 +13,164 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import torch
 from measure import machine, table
 
-from kdpl_utils.evaluate import accuracy
+import kdpl_utils as kd
 from kdpl_utils.experiments.lab import Lab
 from kdpl_utils.experiments.plan import plan
 from kdpl_utils.experiments.run import run
-from kdpl_utils.experiments.tables import table_rows
-from kdpl_utils.experiments.training import PAPER_MODES as MODES
-from kdpl_utils.experiments.training import Training
-from kdpl_utils.learners import PROMPT_LEARNERS as LEARNERS
+from kdpl_utils.experiments.tables import average_rows, average_scores
+from kdpl_utils.experiments.training import MODES, PAPER_MODES, Training
+from kdpl_utils.learners import LEARNERS
 from kdpl_utils.protocol import all_logits
-from kdpl_utils.shots import few_shot
+from kdpl_utils.worlds.emoji import EMOJI_STUDENTS, GROUPS, HANDS
 
 RATES = (0.003, 0.0125, 0.05, 0.2)
+CHOOSING_SEEDS = (11, 12)  # the table has its own
+STUDENTS = tuple(name for name, _ in EMOJI_STUDENTS)
 
 
 @torch.no_grad()
-def left_out(lab: Lab, job: Training) -> float:
-    """Top-1, per cent, among the base names on base training pictures that are not among the shots."""
+def on_val(lab: Lab, job: Training) -> float:
+    """Top-1, per cent, among the base names on base pictures of ``val``."""
     world, learner = lab.world(job.world), lab.learner(job)
-    train = world.train.of_classes(world.base)
-    shots = set(few_shot(train.labels, job.shots, job.seed).tolist())
-    rest = train.subset([i for i in range(len(train)) if i not in shots])
-    inputs = lab.inputs(learner, rest)
-    classify = learner.classifier([world.classnames[i] for i in world.base])
-    z = all_logits(classify, inputs)
-    return 100 * accuracy(z, rest.labels.to(z.device))
+    val = world.val.of_classes(world.base)
+    classify = learner.classifier([world.classnames[c] for c in world.base])
+    z = all_logits(classify, lab.inputs(learner, val))
+    return 100 * kd.accuracy(z, val.labels.to(z.device))
 
 
-def choose(out: Path, world: str, learners: list[str]) -> list[dict[str, object]]:
+def choose(out: Path, worlds: Sequence[str], learners: Sequence[str], student: str) -> list[dict[str, object]]:
+    """For each learner and rate the mean over groups and seeds of what labels reach on val."""
     lab, rows = Lab(out), []
     for name in learners:
         row: dict[str, object] = {"learner": name}
         for rate in RATES:
-            # Seeds 11 and 12: the table has its own.
-            jobs = [plan("base-to-novel", world, [name], ["labels"], [s], lr=rate)[-1][0] for s in (11, 12)]
-            row[f"lr {rate}"] = mean(left_out(lab, job) for job in jobs)
+            found = []
+            for world in worlds:
+                for seed in CHOOSING_SEEDS:
+                    pairs = plan("base-to-novel", world, [name], ["labels"], [seed], lr=rate, student=(student, None))
+                    found.append(on_val(lab, pairs[-1][0]))
+            row[f"lr {rate}"] = mean(found)
         rows.append(row)
         print(name, *(f"{row[f'lr {rate}']:.1f}" for rate in RATES), flush=True)
     return rows
 
 
-def gains(pairs: list, out: Path) -> list[dict[str, object]]:
-    """For each learner, KDPL minus labels in H, paired by seed: mean and standard error."""
-    lab, found = Lab(out), []
-    for name in LEARNERS:
-        mine = [(job, test) for job, test in pairs if job.learner == name]
-        by_mode = {m: {job.seed: lab.score(job, test)["H"] for job, test in mine if job.mode == m} for m in MODES}
-        row: dict[str, object] = {"learner": LEARNERS[name].__name__}
-        for mode in MODES[1:]:
-            difference = [by_mode[mode][s] - by_mode["labels"][s] for s in by_mode["labels"]]
-            row[f"{mode} − labels, H"] = f"{mean(difference):+.1f} ± {stdev(difference) / len(difference) ** 0.5:.1f}"
+def differences(tables: list, out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
+    """Of each learner and supervision, what it is above zero-shot and above labels, with Student's 95 % intervals."""
+    scores = average_scores(tables, out)
+    zero_shot = next(iter(scores[("zero-shot", "", 16)].values()))
+    found = []
+    for (learner, mode, shots), by_seed in scores.items():
+        if not mode:
+            continue
+        row: dict[str, object] = {"learner": learner, "supervision": mode}
+        for column in ("base", "novel", "H"):
+            mine = [by_seed[seed][column] for seed in seeds]
+            row[f"{column} − zero-shot"] = with_interval([zero_shot[column]] * len(mine), mine)
+            labels = scores.get((learner, "labels", shots))
+            if labels and mode != "labels":
+                row[f"{column} − labels"] = with_interval([labels[seed][column] for seed in seeds], mine)
         found.append(row)
-    return found
+    columns = list(dict.fromkeys(column for row in found for column in row))
+    return [{column: row.get(column, "") for column in columns} for row in found]
+
+
+def with_interval(before: Sequence[float], after: Sequence[float]) -> str:
+    difference, low, high = kd.paired_interval(before, after)
+    return f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def gaps(out: Path, tables: dict[tuple[str, str], list], seeds: Sequence[int]) -> list[dict[str, object]]:
+    """For each world and student: how far the teacher is ahead on base test pictures, and what CoOp gains there."""
+    lab, rows = Lab(out), []
+    for (world, student), pairs in tables.items():
+        scores = average_scores([pairs], out)
+        home = lab.world(world)
+        as_student = plan("base-to-novel", world, [], [], [], student=home.teacher)
+        teacher = lab.score(*as_student[0])["base"]
+        zero_shot = next(iter(scores[("zero-shot", "", 16)].values()))["base"]
+        row: dict[str, object] = {
+            "world": world,
+            "student": student,
+            "zero-shot": zero_shot,
+            "gap": teacher - zero_shot,
+        }
+        for (learner, mode, _), by_seed in scores.items():
+            if learner == "CoOp":
+                row[mode] = mean(by_seed[seed]["base"] - zero_shot for seed in seeds)
+        rows.append(row)
+    return rows
+
+
+def draw_gaps(rows: list[dict[str, object]], file: Path) -> None:
+    """Gain against gap, a point for each world and student, one colour a supervision."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    looks = {"labels": ("#b5541c", "s"), "kdpl": ("#1f5fa8", "o"), "kdpl-ca": ("#4d8f4d", "^")}
+    for mode, (colour, marker) in looks.items():
+        for row in rows:
+            ink = not str(row["world"]).startswith("emoji-colour")
+            axes.scatter(row["gap"], row[mode], c=colour if ink else "none", edgecolors=colour, marker=marker, s=34)
+        axes.scatter([], [], c=colour, marker=marker, label=mode)
+    axes.scatter([], [], c="none", edgecolors="grey", label="hollow: emoji-colour")
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_xlabel("teacher − student, zero-shot, base classes (points)")
+    axes.set_ylabel("gain of the learned prompt on base classes (points)")
+    axes.legend(frameon=False)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--choose", action="store_true")
-    parser.add_argument("--world", default="emoji")
-    parser.add_argument("--learner", nargs="+", default=list(LEARNERS), choices=LEARNERS)
+    parser.add_argument("--world", nargs="+", default=[f"emoji/{group}" for group in GROUPS])
+    parser.add_argument("--student", nargs="+", default=list(STUDENTS), choices=STUDENTS)
+    parser.add_argument("--learner", nargs="+", default=["coop"], choices=LEARNERS)
+    parser.add_argument("--mode", nargs="+", default=list(PAPER_MODES), choices=MODES)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--gap", type=Path, help="also run the contrast world, and draw gain against gap into this file"
+    )
     parser.add_argument("--out", type=Path, default=Path("results"))
     args = parser.parse_args()
     start = time.perf_counter()
     if args.choose:
-        print(table(choose(args.out, args.world, args.learner)))
+        for student in args.student:
+            print(
+                f"\n{student}, labels, top-1 % on val\n\n{table(choose(args.out, args.world, args.learner, student))}"
+            )
         return
-    pairs = plan("base-to-novel", args.world, args.learner, MODES, range(1, args.seeds + 1))
-    run(pairs, args.out, workers=args.workers, report=lambda line: print(line, flush=True))
-    rows = table_rows(pairs, args.out)
-    print(f"\n{args.world}, emoji-student-vit, {args.seeds} seeds, top-1 %. {machine('cpu')}\n\n{table(rows)}")
-    if set(args.learner) == set(LEARNERS) and args.seeds > 1:
-        print(f"\nPaired by seed, mean ± standard error:\n\n{table(gains(pairs, args.out))}")
+    seeds = range(1, args.seeds + 1)
+    worlds = [*args.world]
+    if args.gap:
+        worlds = [f"{kind}/{group}" for kind in HANDS for group in GROUPS]
+    tables = {
+        (world, student): plan("base-to-novel", world, args.learner, args.mode, seeds, student=(student, None))
+        for student in args.student
+        for world in worlds
+    }
+    every_pair = [pair for pairs in tables.values() for pair in pairs]
+    run(every_pair, args.out, workers=args.workers, report=lambda line: print(line, flush=True))
+    for student in args.student:
+        mine = [tables[world, student] for world in args.world]
+        title = f"{student}, {args.seeds} seeds, mean of {len(mine)} groups, top-1 %. {machine('cpu')}"
+        print(f"\n{title}\n\n{table(average_rows(mine, args.out))}")
+        if args.seeds > 1:
+            print(f"\nDifferences, with 95 % intervals over seeds:\n\n{table(differences(mine, args.out, seeds))}")
+    if args.gap:
+        rows = gaps(args.out, tables, seeds)
+        draw_gaps(rows, args.gap)
+        print(f"\nWhat the teacher is ahead, and what is gained; points on base classes:\n\n{table(rows)}")
     print(f"\n{(time.perf_counter() - start) / 60:.1f} minutes in this call")
 
 

@@ -45,7 +45,7 @@ def test_real_size():
 
 @pytest.mark.parametrize("more, columns", [((), ["H", "ECE", "seconds"]), (("--choose",), ["lr 0.05"])])
 def test_learners(tmp_path, more, columns):
-    few = ["--world", "emoji/activities", "--learner", "coop", "--seeds", "1", "--workers", "1", "--out", str(tmp_path)]
+    few = ["--world", "emoji/activities", "--student", SMALL, "--seeds", "1", "--workers", "1", "--out", str(tmp_path)]
     rows = printed("learners.py", *few, *more)
     assert all(float(row[c].split()[0]) >= 0 for row in rows for c in columns)
     assert len(rows) == (1 if more else 4)

@@ -36,7 +36,14 @@ def table_rows(pairs: Sequence[tuple[Training, Evaluation]], out: str | Path) ->
 
 
 def average_rows(tables: Sequence[Sequence[tuple[Training, Evaluation]]], out: str | Path) -> list[dict[str, str]]:
-    """The same for several data sets: each seed's scores are averaged over them, H is that of the averages (CoCoOp)."""
+    """The same for several data sets (``average_scores``)."""
+    return _rows(average_scores(tables, out))
+
+
+def average_scores(
+    tables: Sequence[Sequence[tuple[Training, Evaluation]]], out: str | Path
+) -> dict[Method, dict[int, Scores]]:
+    """Each method's scores by seed, averaged over several data sets; H is that of the averages (CoCoOp)."""
     tables_by_method = [_by_seed(pairs, Path(out)) for pairs in tables]
     averaged: dict[Method, dict[int, Scores]] = {}
     for method in tables_by_method[0]:
@@ -50,7 +57,7 @@ def average_rows(tables: Sequence[Sequence[tuple[Training, Evaluation]]], out: s
             if "H" in row:
                 row["H"] = harmonic_mean(row["base"], row["novel"])
             averaged.setdefault(method, {})[seed] = row
-    return _rows(averaged)
+    return averaged
 
 
 def _by_seed(pairs: Sequence[tuple[Training, Evaluation]], out: Path) -> dict[Method, dict[int, Scores]]:
