@@ -167,7 +167,7 @@ def test_state_and_weights_may_share_a_folder(tiny, tmp_path):
 
 def test_a_transformer_sees_every_patch_at_the_end_of_phase_1(monkeypatch, tmp_path):
     tiny_recipe(monkeypatch, "emoji-student-vit")
-    monkeypatch.setitem(pretrain.RECIPES, NAME, replace(pretrain.RECIPES[NAME], image_steps=5))
+    monkeypatch.setitem(pretrain.RECIPES, NAME, replace(pretrain.RECIPES[NAME], image_steps=10))
     dropped = []
     drop = pretrain.PatchDropout.forward
 
@@ -177,4 +177,4 @@ def test_a_transformer_sees_every_patch_at_the_end_of_phase_1(monkeypatch, tmp_p
 
     monkeypatch.setattr(pretrain.PatchDropout, "forward", count)
     quietly(tmp_path, tmp_path)
-    assert dropped == [0.5] * 4  # four steps of five
+    assert dropped == [0.5] * 9  # nine steps of ten
