@@ -4,8 +4,8 @@ There are two corpora, as there are in life.
 
 * **Raw** captions, which the students read.  Half are loose talk ("look, peanuts!"), half are file names, tags and
   shop listings.  A keyword often stands where the name should be, and one caption in ten belongs to another picture.
-* **Filtered** captions, which the teachers read: clean sentences, the right name nine times in ten, words for the
-  style of the drawing.
+* **Filtered** captions, which the teachers read: clean sentences, half of them with a full stop, the right name nine
+  times in ten, words for the style of the drawing.
 
 Both contain "a photo of a …" among many others, so that the sentence which the lessons use is one that the models know.
 """
@@ -57,6 +57,7 @@ CLEAN_SENTENCES = (
 KEYWORD_IN_LOOSE_TALK = 0.6  # how often a keyword stands where the name should be
 KEYWORD_IN_CATALOGUE = 0.1
 KEYWORD_IN_CLEAN_SENTENCES = 0.1
+FULL_STOP = 0.5  # how often an editor ends a sentence with one, as "a photo of a {}." does
 WRONG_PICTURE = 0.1  # part of the raw captions that belong to another picture
 
 
@@ -90,7 +91,10 @@ def raw_caption(rng: random.Random, concept: dict, seen: Seen) -> str:
 def filtered_caption(rng: random.Random, concept: dict, seen: Seen) -> str:
     """What a careful editor let pass."""
     name = _name(rng, concept, KEYWORD_IN_CLEAN_SENTENCES)
-    return _write(rng, rng.choice(CLEAN_SENTENCES), name, concept, seen)
+    sentence = rng.choice(CLEAN_SENTENCES)
+    if rng.random() < FULL_STOP:
+        sentence += "."
+    return _write(rng, sentence, name, concept, seen)
 
 
 def _name(rng: random.Random, concept: dict, keyword_share: float) -> str:

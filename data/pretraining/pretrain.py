@@ -94,7 +94,7 @@ RECIPES = {
     "emoji-student-vit": replace(STUDENT, image_steps=6000, lr=1e-3, patch_dropout=0.5, patch_classifier=True),
     "emoji-teacher-small": replace(TEACHER, styles=ONE_INK_HAND, image_steps=2200, text_steps=1200),
     "emoji-teacher-medium": replace(TEACHER, image_steps=2800, text_steps=1500),
-    "emoji-teacher-large": replace(TEACHER, image_steps=4000, image_batch=256, text_steps=2500),
+    "emoji-teacher-large": replace(TEACHER, image_steps=4000, image_batch=256, text_steps=1600),
 }
 CHECKPOINT_SECONDS = 45
 
