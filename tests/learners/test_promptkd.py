@@ -66,13 +66,13 @@ def test_its_mode_is_its_own():
 
 
 def test_it_learns_from_the_target_in_a_cross_dataset_table_as_published(monkeypatch):
-    loaded = {name: kd.load_world(name) for name in ("emoji/activities", "emoji/objects", "emoji/travel-places")}
+    loaded = {name: kd.load_world(name) for name in ("emoji/activities", "emoji/objects", "emoji/food-drink")}
     monkeypatch.setattr(plans, "load_world", lambda name, root: loaded[name])
-    targets = ["emoji/objects", "emoji/travel-places"]
+    targets = ["emoji/objects", "emoji/food-drink"]
     pairs = plan("cross-dataset", "emoji/activities", ["promptkd"], ["promptkd", "kdpl"], [1], targets=targets)[2:]
     assert [(job.mode, job.world, job.shots, test.world) for job, test in pairs] == [
-        ("promptkd", "emoji/objects", 0, "emoji/objects"), ("promptkd", "emoji/travel-places", 0, "emoji/travel-places"),
-        ("kdpl", "emoji/activities", 16, "emoji/objects"), ("kdpl", "emoji/activities", 16, "emoji/travel-places"),
+        ("promptkd", "emoji/objects", 0, "emoji/objects"), ("promptkd", "emoji/food-drink", 0, "emoji/food-drink"),
+        ("kdpl", "emoji/activities", 16, "emoji/objects"), ("kdpl", "emoji/activities", 16, "emoji/food-drink"),
     ]  # fmt: skip
 
 
