@@ -12,6 +12,7 @@ kept in --out, and the command goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,12 +25,15 @@ import kdpl_utils as kd
 from kdpl_utils.experiments.lab import Lab
 from kdpl_utils.experiments.plan import plan
 from kdpl_utils.experiments.run import run
-from kdpl_utils.experiments.tables import average_rows, average_scores
+from kdpl_utils.experiments.tables import Method, average_rows, average_scores
 from kdpl_utils.experiments.training import MODES, PAPER_MODES, Training
 from kdpl_utils.learners import LEARNERS
 from kdpl_utils.protocol import all_logits
+from kdpl_utils.support.disk import write_whole
 from kdpl_utils.worlds.emoji import EMOJI_STUDENTS, GROUPS, HANDS
 
+README = Path(__file__).resolve().parents[1] / "README.md"
+START, END = "<!-- results: start -->\n", "<!-- results: end -->\n"
 RATES = (0.003, 0.0125, 0.05, 0.2)
 CHOOSING_SEEDS = (11, 12)  # the table has its own
 STUDENTS = tuple(name for name, _ in EMOJI_STUDENTS)
@@ -62,24 +66,33 @@ def choose(out: Path, worlds: Sequence[str], learners: Sequence[str], student: s
     return rows
 
 
+def zero_shot_row(scores: dict[Method, dict[int, dict[str, float]]]) -> dict[str, float]:
+    """The row that no seed changes."""
+    by_seed = next(rows for method, rows in scores.items() if method.method == "zero-shot")
+    return next(iter(by_seed.values()))
+
+
 def differences(tables: list, out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
     """Of each learner and supervision, what it is above zero-shot and above labels, with Student's 95 % intervals."""
     scores = average_scores(tables, out)
-    zero_shot = next(iter(scores[("zero-shot", "", 16)].values()))
+    zero_shot = zero_shot_row(scores)
+    with_labels = {method.method: by_seed for method, by_seed in scores.items() if method.supervision == "labels"}
     found = []
-    for (learner, mode, shots), by_seed in scores.items():
-        if not mode:
+    for method, by_seed in scores.items():
+        if not method.supervision:
             continue
-        row: dict[str, object] = {"learner": learner, "supervision": mode}
+        row: dict[str, object] = {"learner": method.method, "supervision": method.supervision}
         for column in ("base", "novel", "H"):
             mine = [by_seed[seed][column] for seed in seeds]
+            if any(math.isnan(value) for value in mine):  # a linear head cannot name novel classes
+                continue
             row[f"{column} − zero-shot"] = with_interval([zero_shot[column]] * len(mine), mine)
-            labels = scores.get((learner, "labels", shots))
-            if labels and mode != "labels":
+            labels = with_labels.get(method.method)
+            if labels and method.supervision != "labels":
                 row[f"{column} − labels"] = with_interval([labels[seed][column] for seed in seeds], mine)
         found.append(row)
     columns = list(dict.fromkeys(column for row in found for column in row))
-    return [{column: row.get(column, "") for column in columns} for row in found]
+    return [{column: row.get(column, "–") for column in columns} for row in found]
 
 
 def with_interval(before: Sequence[float], after: Sequence[float]) -> str:
@@ -92,19 +105,18 @@ def gaps(out: Path, tables: dict[tuple[str, str], list], seeds: Sequence[int]) -
     lab, rows = Lab(out), []
     for (world, student), pairs in tables.items():
         scores = average_scores([pairs], out)
-        home = lab.world(world)
-        as_student = plan("base-to-novel", world, [], [], [], student=home.teacher)
+        as_student = plan("base-to-novel", world, [], [], [], student=lab.world(world).teacher)
         teacher = lab.score(*as_student[0])["base"]
-        zero_shot = next(iter(scores[("zero-shot", "", 16)].values()))["base"]
+        zero_shot = zero_shot_row(scores)["base"]
         row: dict[str, object] = {
             "world": world,
             "student": student,
             "zero-shot": zero_shot,
             "gap": teacher - zero_shot,
         }
-        for (learner, mode, _), by_seed in scores.items():
-            if learner == "CoOp":
-                row[mode] = mean(by_seed[seed]["base"] - zero_shot for seed in seeds)
+        for method, by_seed in scores.items():
+            if method.method == "CoOp":
+                row[method.supervision] = mean(by_seed[seed]["base"] - zero_shot for seed in seeds)
         rows.append(row)
     return rows
 
@@ -129,6 +141,13 @@ def draw_gaps(rows: list[dict[str, object]], file: Path) -> None:
     plt.close(figure)
 
 
+def write_readme(text: str) -> None:
+    """Put the printed tables between the marks of README.md."""
+    before, rest = README.read_text(encoding="utf-8").split(START)
+    after = rest.split(END)[1]
+    write_whole(README, lambda part: part.write_text(f"{before}{START}{text}\n{END}{after}", encoding="utf-8"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--choose", action="store_true")
@@ -141,6 +160,7 @@ def main() -> None:
     parser.add_argument(
         "--gap", type=Path, help="also run the contrast world, and draw gain against gap into this file"
     )
+    parser.add_argument("--readme", action="store_true", help="write what is printed into README.md, too")
     parser.add_argument("--out", type=Path, default=Path("results"))
     args = parser.parse_args()
     start = time.perf_counter()
@@ -161,16 +181,21 @@ def main() -> None:
     }
     every_pair = [pair for pairs in tables.values() for pair in pairs]
     run(every_pair, args.out, workers=args.workers, report=lambda line: print(line, flush=True))
+    printed = []
     for student in args.student:
         mine = [tables[world, student] for world in args.world]
         title = f"{student}, {args.seeds} seeds, mean of {len(mine)} groups, top-1 %. {machine('cpu')}"
-        print(f"\n{title}\n\n{table(average_rows(mine, args.out))}")
+        printed.append(f"{title}\n\n{table(average_rows(mine, args.out))}")
         if args.seeds > 1:
-            print(f"\nDifferences, with 95 % intervals over seeds:\n\n{table(differences(mine, args.out, seeds))}")
+            rows = differences(mine, args.out, seeds)
+            printed.append(f"{student}, differences in points, with 95 % intervals over seeds:\n\n{table(rows)}")
     if args.gap:
         rows = gaps(args.out, tables, seeds)
         draw_gaps(rows, args.gap)
-        print(f"\nWhat the teacher is ahead, and what is gained; points on base classes:\n\n{table(rows)}")
+        printed.append(f"What the teacher is ahead, and what is gained; points on base classes:\n\n{table(rows)}")
+    print("\n" + "\n\n".join(printed))
+    if args.readme:
+        write_readme("\n" + "\n\n".join(printed))
     print(f"\n{(time.perf_counter() - start) / 60:.1f} minutes in this call")
 
 
