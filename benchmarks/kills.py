@@ -55,7 +55,7 @@ def learn(learner: str, mode: str, **options) -> Callable[[Path], None]:
 
 def pretrain(out: Path) -> None:
     """Both phases of the second edition's pretraining, with a recipe of seconds."""
-    sys.path.insert(0, str(data_root() / "second_edition"))
+    sys.path.insert(0, str(data_root() / "pretraining"))
     import pretrain as script
 
     name = "emoji-killed"
