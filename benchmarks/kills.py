@@ -54,7 +54,7 @@ def learn(learner: str, mode: str, **options) -> Callable[[Path], None]:
 
 
 def pretrain(out: Path) -> None:
-    """Both phases of the second edition's pretraining, with a recipe of seconds."""
+    """Both phases of the pretraining, with a recipe of seconds."""
     sys.path.insert(0, str(data_root() / "pretraining"))
     import pretrain as script
 

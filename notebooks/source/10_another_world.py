@@ -119,6 +119,7 @@ def gains(world, seeds=3):
     return [kd.scores(tests, world, prompt, scale)["base"] - before for prompt in runs]
 
 
+# %% 10-learn-all (run)
 gained = {name: gains(world) for name, world in worlds.items()}
 in_colour = [gain for name, row in gained.items() if name.startswith("emoji-colour") for gain in row]
 sign.measured("above 0" if sum(in_colour) > 0 else "below 0")
