@@ -153,6 +153,13 @@ def test_other_pictures_have_none_of_the_usual_causes(right):
     assert not fits and "none of the usual causes" in sentence
 
 
+def test_a_small_difference_is_no_other_order(right):
+    """Most pictures answer to their own name: the names are where they belong."""
+    setup, world, published = right
+    fits, sentence = compare(setup, world.test, published + 3)
+    assert not fits and "none of the usual causes" in sentence
+
+
 def test_the_step_is_the_recorded_one(monkeypatch):
     assert kdpl_step() == pytest.approx(module.RECORDED, rel=1e-6)
     lines = []
