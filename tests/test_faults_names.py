@@ -1011,6 +1011,22 @@ def test_a_device_may_be_written_in_many_ways(device):
     assert kd.load_vlm("emoji-student-rn", device=device).device == torch.device("cpu")
 
 
+def test_the_last_step_may_not_overshoot():
+    """Loss and gradient are finite, the update is not: the prompt stays as it was before it."""
+    learner, steps = torch.nn.Linear(2, 1, bias=False), []
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        steps.append(learner.weight.detach().clone())
+        return (1e37 if len(steps) == 2 else 1e-3) * learner(torch.ones(1, 2)).sum()
+
+    with pytest.raises(FloatingPointError) as caught:
+        kd.fit(learner, loss, 4, kd.Recipe(epochs=2, batch_size=4, lr=1e3, warmup_epochs=0), progress=False)
+    said = str(caught.value)
+    assert said.startswith("The parameters behind the update (the loss is ") and "are not finite at step 1" in said
+    assert "lower the learning rate (it is 500)" in said
+    assert torch.equal(learner.weight, steps[1]) and not torch.equal(steps[0], steps[1])
+
+
 def test_a_mask_chooses_the_rows_that_are_true(vlm):
     """Where ones and zeros are meant as numbers they stay numbers."""
     mask = [True, False, False, True, False, False]
