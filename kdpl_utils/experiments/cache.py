@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from ..vlm import VLM, encode_images
 from ..worlds.world import Lazy, Split
 
 PART = 4096  # rows in one file: minutes of a large teacher, so little is lost when it is killed
+
+STEP = 512  # pictures; a multiple of what encode_images takes at once, so that steps change no number
+BEGUN = ".begun"
+KEEP_SECONDS = 30.0
 
 
 class FeatureCache:
@@ -38,12 +43,18 @@ class FeatureCache:
         def encode_rows(rows: range) -> Tensor:
             return encode_images(vlm, lazy_rows(pictures.images, rows))
 
-        return self.tensor(key, len(pictures), encode_rows).to(vlm.device)
+        return self.tensor(key, len(pictures), encode_rows, STEP).to(vlm.device)
 
-    def tensor(self, key: tuple[str, ...] | None, n: int, make: Callable[[range], Tensor]) -> Tensor:
+    def tensor(
+        self, key: tuple[str, ...] | None, n: int, make: Callable[[range], Tensor], step: int | None = None
+    ) -> Tensor:
         """(n, …) on the CPU: what ``make`` gives for rows 0…n-1, a part at a time; each part is made once for ``key``.
 
         A file that is damaged is made again.
+
+        Args:
+            step: rows that ``make`` is asked for at once, by default a whole part; of a part that takes long, what
+                there is goes to the disk after a step, so that a killed process repeats a minute at most.
         """
         parts = [range(start, min(start + PART, n)) for start in range(0, n, PART)]
         if key is None or self.folder is None:
@@ -59,7 +70,8 @@ class FeatureCache:
                         with alone(self._lock(path), f"encoding features for {self.folder}", wait):
                             features = _read(path)  # somebody may have made it in the meantime
                             if features is None:
-                                features = _write(path, make(rows), key)
+                                features = _write(path, _in_steps(path, rows, make, step or PART), key)
+                                path.with_suffix(BEGUN).unlink(missing_ok=True)
                     except Busy:
                         continue
                 features_of_rows[rows] = features
@@ -88,6 +100,21 @@ def _read(path: Path) -> Tensor | None:
         say_damaged(path)
         return None
     return features
+
+
+def _in_steps(path: Path, rows: range, make: Callable[[range], Tensor], step: int) -> Tensor:
+    """The rows of a part, those that a killed process has made taken from the disk."""
+    begun = path.with_suffix(BEGUN)
+    kept = _read(begun)
+    made = [] if kept is None else [kept]
+    saved = time.monotonic()
+    for start in range(rows.start + sum(map(len, made)), rows.stop, step):
+        stop = min(start + step, rows.stop)
+        made.append(make(range(start, stop)).cpu())
+        if stop < rows.stop and time.monotonic() - saved >= KEEP_SECONDS:
+            write_tensors(begun, {"features": torch.cat(made)}, {})
+            saved = time.monotonic()
+    return made[0] if len(made) == 1 else torch.cat(made)
 
 
 def _write(path: Path, features: Tensor, key: tuple[str, ...]) -> Tensor:

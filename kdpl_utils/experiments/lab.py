@@ -31,7 +31,7 @@ from ..support.locks import alone, say
 from ..vlm import TEMPLATE, VLM, Pixels, Templates, drop_text_tower, encode_images, encode_names, logits
 from ..worlds.load import load_world
 from ..worlds.world import Split, World
-from .cache import FeatureCache, lazy_rows
+from .cache import STEP, FeatureCache, lazy_rows
 from .plan import is_complete
 from .terms import seconds_in_use
 from .training import CONFIDENT, K_MAX, K_UNKNOWN, Evaluation, Training
@@ -180,8 +180,8 @@ class Lab:
         def load_teacher() -> VLM:
             return load_vlm(*teacher, self.device, job.precision)
 
-        def cached(key: str, n: int, make: Callable[[range], Tensor]) -> Tensor:
-            return self.cache.tensor((*identity, key) if key else None, n, make).to(vlm.device)
+        def cached(key: str, n: int, make: Callable[[range], Tensor], step: int | None = None) -> Tensor:
+            return self.cache.tensor((*identity, key) if key else None, n, make, step).to(vlm.device)
 
         def encode_rows_of_names(rows: range) -> Tensor:
             return encode_names(load_teacher(), [names[i] for i in rows], templates)
@@ -194,7 +194,7 @@ class Lab:
         text_features = cached(f"names {names_digest}", len(names), encode_rows_of_names)
         if load_teacher.cache_info().currsize:  # it had to be loaded; a gigabyte of it has done its work
             drop_text_tower(load_teacher())
-        image_features = cached(pictures.key, len(pictures), encode_rows_of_pictures)
+        image_features = cached(pictures.key, len(pictures), encode_rows_of_pictures, STEP)
         own_scale = cached("scale", 1, lambda _: load_teacher().scale[None])[0]
         return logits(image_features, text_features, vlm.scale if job.scale == "student" else own_scale)
 

@@ -160,3 +160,27 @@ def test_another_precision_is_another_model(student, encoded, tmp_path):
     assert half.identity[:2] == student.identity[:2]
     features = [FeatureCache(tmp_path).features(vlm, split(PICTURES, "a")) for vlm in (student, half)]
     assert encoded == [3, 3] and not torch.equal(*features)
+
+
+def test_a_part_that_takes_long_is_kept_in_steps(tmp_path, monkeypatch):
+    """Killed in its third step, it goes on with that one; what was begun is gone when the part is whole."""
+    monkeypatch.setattr(module, "PART", 10)
+    monkeypatch.setattr(module, "KEEP_SECONDS", 0.0)
+    made = []
+
+    def killed(rows):
+        if rows.start == 4:
+            raise KeyboardInterrupt
+        return rows_of(made)(rows)
+
+    with pytest.raises(KeyboardInterrupt):
+        FeatureCache(tmp_path).tensor(("m", "a"), 10, killed, step=2)
+    whole = FeatureCache(tmp_path).tensor(("m", "a"), 10, rows_of(made), step=2)
+    assert whole[:, 0].tolist() == list(range(10)) and made == [0, 2, 4, 6, 8]
+    assert not list(tmp_path.glob("*.begun"))
+
+
+def test_steps_change_no_number(student, tmp_path, monkeypatch):
+    pictures = split([Image.new("RGB", (64, 64), (i, 2 * i, 0)) for i in range(70)], "many")
+    monkeypatch.setattr(module, "STEP", 64)
+    assert torch.equal(FeatureCache(tmp_path).features(student, pictures), kd.encode_images(student, pictures.images))
