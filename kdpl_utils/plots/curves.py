@@ -66,15 +66,15 @@ def entropy_histogram(entropies: Mapping[str, Sequence[float]], limit: float, un
 def learning_curves(
     curves: Mapping[str, np.ndarray], zero_shot: Mapping[str, float], ylabel: str = "top-1, %"
 ) -> Figure:
-    """Curves (seeds, epochs) in one panel each, every seed thin and their mean bold, with the zero-shot line."""
-    fig, axes = grid(4.2 * len(curves), 3.5, 1, len(curves))
+    """Curves (seeds, epochs) in one panel each, all on one scale: seeds thin, their mean bold, zero-shot dashed."""
+    fig, axes = grid(4.2 * len(curves), 3.5, 1, len(curves), sharey=True)
     summary = []
     for ax, (name, values) in zip(axes.flat, curves.items()):
         values = np.asarray(values)
         draw_curves(ax, values, zero_shot[name])
         ax.set_title(name)
-        ax.set_ylabel(ylabel)
         summary.append(f"{name} from {zero_shot[name]:.1f} zero-shot to {values[:, -1].mean():.1f}")
+    axes[0, 0].set_ylabel(ylabel)
     axes[0, 0].legend(frameon=False, fontsize=8)
     return with_alt(fig, f"Learning curves of {len(values)} seeds: " + "; ".join(summary) + ".")
 
@@ -91,8 +91,11 @@ def draw_curves(ax: Axes, values: np.ndarray, zero_shot: float) -> None:
 def slopes(
     before: Mapping[str, float], after: Mapping[str, Mapping[str, Sequence[float]]], ylabel: str = "top-1, %"
 ) -> Figure:
-    """Paired slopes: from ``before[column]`` to each method's seeds, ``after[method][column]``, a panel a column."""
-    fig, axes = grid(max(2.5, 1.1 + 0.5 * len(after)) * len(before), 3.8, 1, len(before))
+    """Paired slopes from ``before[column]`` to each method's seeds, ``after[method][column]``; a panel a column.
+
+    All panels are on one scale, so that a gain in one and a loss in the other can be compared.
+    """
+    fig, axes = grid(max(2.5, 1.1 + 0.5 * len(after)) * len(before), 3.8, 1, len(before), sharey=True)
     summary = []
     for ax, (column, start) in zip(axes.flat, before.items()):
         without_frame(ax).axhline(start, color=GREY, ls=":", lw=1)

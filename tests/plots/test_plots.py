@@ -310,3 +310,15 @@ def test_every_series_stands_out_from_white():
             assert contrast(rim.get_color(), "white") >= 3
     bar = plots.distributions(IMAGE, ["a"], {"student before": [1.0]}).axes[1].collections[0]
     assert contrast(bar.get_edgecolor()[0], "white") >= 3
+
+
+@pytest.mark.parametrize(
+    "fig",
+    [
+        plots.learning_curves({"base": [[50, 60.0]], "novel": [[30, 20.0]]}, {"base": 48, "novel": 35}),
+        plots.slopes({"base": 48.0, "novel": 35.0}, {"CoOp": {"base": [60.0], "novel": [20.0]}}),
+    ],
+)
+def test_halves_are_compared_on_one_scale(fig):
+    base, novel = fig.axes
+    assert base.get_ylim() == novel.get_ylim()
