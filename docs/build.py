@@ -27,14 +27,14 @@ DOCS, NOTEBOOKS, EXECUTED = ROOT / "docs", ROOT / "notebooks", ROOT / "executed"
 GALLERY = DOCS / "gallery"
 # What the gallery shows: its file, the notebook's number, the cell whose picture it is.
 PICTURES = (
-    ("teacher_student", "05", "05-09"),
+    ("teacher_student", "05", "05-move"),
     ("context_step", "03", "03-explore"),
-    ("learning_curves", "03", "03-11"),
-    ("slopes", "05", "05-13"),
+    ("learning_curves", "03", "03-curves"),
+    ("slopes", "03", "03-shots-picture"),
     ("class_pick", "06", "06-explore"),
     ("k_curves", "06", "06-08"),
-    ("similarity", "01", "01-06"),
-    ("reliability", "01", "01-14"),
+    ("similarity", "01", "01-vectors-picture"),
+    ("reliability", "01", "01-sure-picture"),
 )
 COLOURS, WIDTH = 96, 900  # of a picture in the gallery: small files
 

@@ -279,7 +279,7 @@ def test_terms_are_explained_where_they_first_appear(path):
     cells = [cell for cell in learner_cells(path) if cell.is_markdown and cell.part not in ("glossary", "help", "next")]
     text = "\n".join(prose(cell.text) for cell in cells)
     for term, home in glossary().items():
-        first = re.search(rf"(\*\*)?\b{re.escape(term)}s?\b", text)
+        first = re.search(rf"(\*\*)?(?<!-)\b{re.escape(term)}s?\b", text)
         if first is None or home < number or number == "00":
             continue
         assert home == number, f"{term!r} is explained in lesson {home}"

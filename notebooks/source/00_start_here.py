@@ -181,7 +181,7 @@ r"""
 | template | a sentence with a place for the name | `world.templates` | 02 |
 | context | learned vectors in place of a sentence's words | `PromptLearner.ctx` | 03 |
 | shot | a training picture of a class | `few_shot` | 03 |
-| base, novel | classes that are learned from, and the others | `base_novel` | 03 |
+| base, novel | classes that are learned from, and the others | `base_novel` | 01 |
 | KL | how far one distribution is from another | `forward_kl`, `reverse_kl` | 04 |
 | bit | unit of the KL: a factor of two | `kl_bits` | 04 |
 | dictionary | thousands of names to pick from | `world.dictionary` | 06 |
