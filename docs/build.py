@@ -31,8 +31,8 @@ PICTURES = (
     ("context_step", "03", "03-explore"),
     ("learning_curves", "03", "03-curves"),
     ("slopes", "03", "03-shots-picture"),
-    ("class_pick", "06", "06-explore"),
-    ("k_curves", "06", "06-08"),
+    ("class_pick", "06", "06-pick-widget"),
+    ("k_curves", "06", "06-mass-run"),
     ("similarity", "01", "01-vectors-picture"),
     ("reliability", "01", "01-sure-picture"),
 )
