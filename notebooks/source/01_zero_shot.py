@@ -357,6 +357,12 @@ if in_colour:
     colour.measured(100 * sum(in_colour) / len(in_colour))
 pd.DataFrame(top1).T.map("{:.1%}".format)
 
+# %% [markdown] 01-gap-see (see)
+r"""
+"Never saw" means these drawings, not a stranger's hand: where one colour hand is much easier than the others, it has a
+near relative among those that the student was trained on (`data/README.md` says which).
+"""
+
 # %% [markdown] 01-table-why (why)
 r"""
 ## The results table begins
