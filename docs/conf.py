@@ -17,5 +17,5 @@ nb_mime_priority_overrides = [
     ("html", "application/vnd.jupyter.widget-view+json", 100),
 ]
 nb_ipywidgets_js = {}
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
