@@ -64,6 +64,8 @@ r"""
 
 A class is a sentence, and a sentence with a place for the name is a **template**. Somebody has to write it. Here are
 ten that a person might write, and ten that nobody would. All are tried on the pictures that are there to choose with.
+Another hand drew these than the test pictures, so a lead can be lost for two reasons: it was luck, or it held for one
+hand alone.
 """
 
 # %% 02-words (run)
