@@ -568,7 +568,7 @@ FAULTS = {
             ),
             (
                 "too long a step",
-                lambda bench: train(CoOp(bench.vlm), stretch=1e38),
+                lambda bench: train(CoOp(bench.vlm), stretch=1e37),
                 "this looks like too long a step: lower the learning rate (it is 1000), or train in float32",
             ),
         )
@@ -1192,9 +1192,13 @@ def test_a_changed_file_of_prompts_is_refused_by_name(vlm, tmp_path, data):
     path.write_bytes(content)
     if bytes(content) == whole_file:
         return
-    with pytest.raises(ValueError, match="learned.safetensors") as caught:
-        kd.load_learner(path, vlm)
-    assert "\n" not in str(caught.value)
+    try:
+        loaded = kd.load_learner(path, vlm)
+    except ValueError as refused:
+        assert "learned.safetensors" in str(refused) and "\n" not in str(refused)
+    else:  # a letter of the header that decides nothing, such as the name of the checksum
+        whole = kd.load_learner(tmp_path / "whole.safetensors", vlm)
+        assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), whole.parameters(), strict=True))
 
 
 @settings(max_examples=300, deadline=None)

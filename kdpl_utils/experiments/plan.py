@@ -171,8 +171,7 @@ def _recipe_and_settings(home: World, learner: str, transfers: bool) -> tuple[Re
 
 
 def is_complete(job: Training, evaluation: Evaluation, out: Path) -> bool:
-    """Whether the scores are there; a damaged file, also of what is known of the training, is not there."""
+    """Whether the scores are there, and what is known of their training; a damaged file is not there."""
     if read_json(evaluation.file(job, out)) is None:
         return False
-    trained = job.folder(out) / "training.json"
-    return not trained.is_file() or read_json(trained) is not None
+    return job.learner == "zero-shot" or read_json(job.folder(out) / "training.json") is not None

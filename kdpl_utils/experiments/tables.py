@@ -92,8 +92,10 @@ def _method(job: Training, evaluation: Evaluation) -> Method:
 def _costs(job: Training, out: Path) -> Scores:
     """What a training cost, and a picture in use; NaN where that was not noted."""
     training = read_json(job.folder(out) / "training.json")
-    if training is None:  # zero-shot, which learns nothing
+    if job.learner == "zero-shot":
         training = {"seconds": 0.0, "learned": 0}
+    elif training is None:
+        training = {"seconds": math.nan}
     use = read_json(job.folder(out) / "use.json") or {}
     return {
         "learned": training.get("learned", math.nan),

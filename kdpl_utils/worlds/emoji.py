@@ -68,9 +68,9 @@ HAND_WRITTEN_TEMPLATES = (
 TRAIN_VIEWS = 16  # for each of the two hands: 32 pictures a class, of which a seed draws its 16 shots
 TEST_PICTURES = 1000  # at least, behind every reported number
 
-# Where the emoji world departs from the published recipes: fewer and larger steps for two CPU cores, and the learning
-# rate that was best for labels on base pictures left out of the shots (notebook 03 shows how for CoOp, before KDPL was
-# ever run; benchmarks/learners.py --choose prints the others).
+# Where the emoji world departs from the published recipes: fewer and larger steps for two CPU cores, and learning rates
+# chosen for labels alone.  CoOp's is the best of four on val (benchmarks/learners.py --choose, groups food-drink and
+# activities, student-rn); the others' were chosen on an earlier edition of this world, and not anew.
 EMOJI_RECIPES = {
     "coop": {"epochs": 10, "lr": 0.05},
     "cocoop": {"epochs": 8, "batch_size": 8, "lr": 0.2},

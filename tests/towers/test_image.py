@@ -83,7 +83,7 @@ def test_without_tokens_it_is_the_model_itself(model, emoji):
 
 def test_the_oracles_resnet_is_open_clips():
     model = oracle.in_double(load_vlm("emoji-student-rn", device="cpu")).model
-    pixels = torch.randn(2, 3, 64, 64).double()
+    pixels = torch.randn(2, 3, model.visual.image_size, model.visual.image_size).double()
     assert error(oracle.image_features(model, pixels), model.encode_image(pixels)) < 1e-12
 
 
