@@ -69,7 +69,7 @@ def test_the_losses_of_the_example_need_what_they_say(example, monkeypatch):
         example["coop"](prompt, batch)
     example["kdpl"](prompt, batch)
     monkeypatch.setitem(example, "class_names", None)
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="give a list of names"):
         example["kdpl"](prompt, batch)
     example["kdpl_class_agnostic"](prompt, batch)
 
