@@ -278,20 +278,18 @@ pd.DataFrame(table).T.drop(columns=["base shifted", "novel shifted"])
 
 
 # %% 07-signature (signature)
-def against_symmetric(setting, name):
-    """Each column's paired difference of a loss from the symmetric one."""
+def against_symmetric(name):
+    """Each setting's and column's paired difference of a loss from the symmetric one."""
     pairs = {}
-    for column in ("base", "novel", "H"):
-        symmetric = [row[column] for row in on_test[setting, "symmetric"]]
-        pairs[column] = paired_interval(symmetric, [row[column] for row in on_test[setting, name]])
+    for setting in declared["settings"]:
+        for column in ("base", "novel", "H"):
+            symmetric = [row[column] for row in on_test[setting, "symmetric"]]
+            pairs[f"{setting}, {column}"] = paired_interval(symmetric, [row[column] for row in on_test[setting, name]])
     return pairs
 
 
-one_sided = [(setting, name) for setting in declared["settings"] for name in ("reverse", "forward")]
-plots.forest(
-    {f"{name}, {setting}": against_symmetric(setting, name) for setting, name in one_sided},
-    title="One-sided against symmetric, on the test",
-)
+compared = {name: against_symmetric(name) for name in ("reverse", "forward")}
+plots.forest(compared, title="One-sided against symmetric, on the test")
 
 # %% 07-verdict (verdict)
 h = {run: [row["H"] for row in rows] for run, rows in on_test.items()}
@@ -368,6 +366,6 @@ look in the third. What made them worth reading was fixed before: measure, seeds
 
 # %% [markdown] 07-next (next)
 r"""
-Next: [10 · Another world](10_another_world.ipynb). Source: Mistretta et al.,
+Next: [08 · Which teacher?](08_which_teacher.ipynb). Source: Mistretta et al.,
 [KDPL](https://arxiv.org/abs/2407.03056), 2024, its ablation of the loss.
 """
