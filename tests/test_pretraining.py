@@ -9,6 +9,7 @@ import torch
 import captions
 import corpus
 import pretrain
+from kdpl_utils.loading import load_vlm
 from kdpl_utils.worlds import drawings
 from muon import Muon
 
@@ -63,6 +64,17 @@ def test_raw_captions_use_keywords_and_filtered_ones_seldom():
         for write in (captions.raw_caption, captions.filtered_caption)
     ]
     assert shares == [pytest.approx(0.35, abs=0.06), pytest.approx(0.1, abs=0.04)]
+
+
+def test_an_editor_ends_half_of_the_sentences_with_a_full_stop():
+    """The lessons ask with one, and a teacher that never read one names worse then."""
+    concept = {"name": "red apple", "keywords": [], "group": "food-drink", "subgroup": "food-red"}
+    seen = captions.Seen("noto", 0.8, 0.0, "white")
+    shares = [
+        sum(write(random.Random(i), concept, seen).endswith(".") for i in range(600)) / 600
+        for write in (captions.raw_caption, captions.filtered_caption)
+    ]
+    assert shares == [0.0, pytest.approx(0.5, abs=0.06)]
 
 
 def test_one_raw_caption_in_ten_belongs_to_another_picture():
@@ -149,6 +161,34 @@ def test_a_stopped_run_ends_as_an_unstopped_one(like, monkeypatch, tmp_path):
     quietly(tmp_path / "stopped", tmp_path / "out")
     assert all(torch.equal(tiny[0][key], tiny[1][key]) for key in tiny[0])
     assert not list((tmp_path / "stopped").iterdir())
+
+
+def test_the_patches_of_a_transformer_have_a_classifier_that_learns(monkeypatch, tmp_path):
+    tiny_recipe(monkeypatch, "emoji-student-vit")
+    classifiers = []
+    keep = pretrain.keep
+
+    def remember(checkpoint, modules, *rest):
+        if "classifiers" in modules:
+            classifiers.append({k: v.clone() for k, v in modules["classifiers"].state_dict().items()})
+        keep(checkpoint, modules, *rest)
+
+    monkeypatch.setattr(pretrain, "keep", remember)
+    quietly(tmp_path, tmp_path)
+    first, last = classifiers[0], classifiers[-1]
+    assert {name.split(".")[0] for name in first} == {"picture", "patches"}
+    # Weight decay alone would shrink all weights by one factor; the loss turns each row its own way.
+    ratio = last["patches.weight"] / first["patches.weight"]
+    assert ratio.std() > 1e-4
+
+
+@pytest.mark.parametrize("name, embeds_patches", [("emoji-student-vit", True), ("emoji-student-rn", False)])
+def test_a_patch_embedding_is_no_matrix_for_muon(name, embeds_patches):
+    visual = load_vlm(name, device="cpu").model.visual.requires_grad_()
+    muon, adam = pretrain.split_optimizers([*visual.named_parameters()], 1e-3, 0.02, 0.0)
+    by_adam = [p for group in adam.param_groups for p in group["params"]]
+    assert any(p is visual.conv1.weight for p in by_adam) == embeds_patches
+    assert any(p is visual.conv1.weight for p in muon.param_groups[0]["params"]) != embeds_patches
 
 
 def test_a_run_does_not_go_on_from_another_recipe_s_state(tiny, monkeypatch, tmp_path):

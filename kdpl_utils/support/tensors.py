@@ -16,6 +16,7 @@ from torch import Tensor
 from .disk import Damaged, write_whole
 
 EMPTY = "0" * 64  # stands in the place of the checksum while it is computed
+CHECKSUM = re.compile("[0-9a-f]{64}")
 MARK = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 
 
@@ -43,6 +44,9 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise Damaged(f"{path} is damaged or not safetensors ({error}).") from error
     header_length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + header_length]).get("__metadata__", {})
+    # Files of earlier versions have no checksum. One whose name or digits were changed is not such a file.
+    if not found and ("sha256" in header or any(CHECKSUM.fullmatch(text) for text in header.values())):
+        raise Damaged(f"{path} is damaged: its checksum was changed.")
     return {name: text for name, text in header.items() if name != "sha256"}, tensors
 
 
