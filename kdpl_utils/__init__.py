@@ -67,7 +67,10 @@ from .supervision import (
     from_hard_teacher,
     from_labels,
     from_pseudo_labels,
+    from_random_names,
+    from_shuffled_teacher,
     from_teacher,
+    from_uniform_teacher,
 )
 from .support.version import __version__
 from .train import History, Recipe, fit

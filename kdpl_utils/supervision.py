@@ -1,7 +1,8 @@
-"""What supervises a step of training: labels, a teacher, a dictionary, labels and a teacher; and two controls."""
+"""What supervises a step of training: labels, a teacher, a dictionary, labels and a teacher; and the controls."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -39,12 +40,15 @@ def from_dictionary(teacher_logits: Tensor, dictionary: Sequence[str], k: int) -
 
     def supervise(batch: Tensor) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
         target = teacher_logits[batch]
-        # Teacher and student answer among the chosen names only: the student never sees the others.
-        chosen = select_classes(target, k)
-        chosen_names = ClassNames(words[i] for i in chosen.tolist())  # of checked names: need no check again
-        return chosen_names, lambda z: symmetric_kl(target[:, chosen], z)
+        return _among(select_classes(target, k), target, words)
 
     return supervise
+
+
+def _among(chosen: Tensor, target: Tensor, words: ClassNames) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
+    """A step in which teacher and student answer among the chosen names only: the student never sees the others."""
+    chosen_names = ClassNames(words[i] for i in chosen.tolist())  # of checked names: need no check again
+    return chosen_names, lambda z: symmetric_kl(target[:, chosen], z)
 
 
 def from_both(labels: Tensor, known: Tensor, teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
@@ -73,13 +77,41 @@ def from_both(labels: Tensor, known: Tensor, teacher_logits: Tensor, classnames:
     return supervise
 
 
-# --- controls: no labels, and no soft targets of a teacher -----------------------------------------------------------
+# --- controls: what is left of KDPL without soft targets, without the right teacher, without its choice of names ------
 
 
 def from_hard_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
     """The teacher's most probable name, of logits (N, C), as if it were the label: a teacher without soft targets."""
     names = check_names(classnames)
     return from_labels(_checked_logits(teacher_logits, names).argmax(-1), names)
+
+
+def from_shuffled_teacher(teacher_logits: Tensor, classnames: Sequence[str], seed: int) -> Supervision:
+    """KDPL towards the answers (N, C) that the teacher gave to other pictures, in an order drawn by the seed."""
+    teacher_logits = torch.as_tensor(teacher_logits)
+    order = torch.randperm(len(teacher_logits), generator=torch.Generator().manual_seed(seed))
+    return from_teacher(teacher_logits[order.to(teacher_logits.device)], classnames)
+
+
+def from_uniform_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
+    """KDPL towards a teacher that finds all names of all pictures equally probable; logits (N, C) give the shape."""
+    return from_teacher(torch.zeros_like(torch.as_tensor(teacher_logits)), classnames)
+
+
+def from_random_names(teacher_logits: Tensor, dictionary: Sequence[str], k: int, seed: int) -> Supervision:
+    """Class-agnostic KDPL with k names of the dictionary drawn at random for each batch, in place of the teacher's.
+
+    The same batch draws the same names, so that a training that was stopped goes on as if it had not been.
+    """
+    words = check_names(dictionary, dictionary=True)
+    teacher_logits, k = _checked_logits(teacher_logits, words), whole(k, "k", 2, len(_several(words)))
+
+    def supervise(batch: Tensor) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
+        of_batch = zlib.crc32(batch.cpu().numpy().tobytes(), seed)
+        drawn = torch.randperm(len(words), generator=torch.Generator().manual_seed(of_batch))
+        return _among(drawn[:k].to(teacher_logits.device), teacher_logits[batch], words)
+
+    return supervise
 
 
 def from_pseudo_labels(student_logits: Tensor, classnames: Sequence[str], k: int = 16) -> Supervision:

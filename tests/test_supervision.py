@@ -92,3 +92,41 @@ def test_pictures_without_a_pseudo_label_teach_nothing(student_logits):
     _, nothing = kd.from_pseudo_labels(before, NAMES, k=2)(torch.tensor([2, 4]))
     value = nothing(z)
     assert value.item() == 0 and value.requires_grad
+
+
+def test_the_shuffled_teacher_gives_each_picture_the_answers_to_another(student_logits):
+    """The same rows in another order: nothing of the teacher is lost but which picture it spoke of."""
+    teacher_logits = 3 * torch.randn(40, 3, generator=torch.Generator().manual_seed(2))
+    everything = torch.arange(40)
+    z = student_logits[:1].expand(40, 3)
+    losses = {}
+    for seed in (1, 2):
+        names, loss = kd.from_shuffled_teacher(teacher_logits, NAMES, seed)(everything)
+        assert names == NAMES
+        torch.testing.assert_close(loss(z), symmetric(teacher_logits, z))  # a mean over all: the order is not seen
+        _, of_two = kd.from_shuffled_teacher(teacher_logits, NAMES, seed)(BATCH)
+        _, again = kd.from_shuffled_teacher(teacher_logits, NAMES, seed)(BATCH)
+        losses[seed] = of_two(student_logits)
+        assert again(student_logits) == losses[seed] != symmetric(teacher_logits[BATCH], student_logits)
+    assert losses[1] != losses[2]
+
+
+def test_the_uniform_teacher_says_nothing(teacher_logits, student_logits):
+    names, loss = kd.from_uniform_teacher(teacher_logits, NAMES)(BATCH)
+    assert names == NAMES
+    torch.testing.assert_close(loss(student_logits), symmetric(torch.zeros(2, 3), student_logits))
+    assert loss(torch.zeros(2, 3)).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_random_names_stand_beside_their_own_columns_and_hang_on_batch_and_seed():
+    dictionary = [f"word {i}" for i in range(30)]
+    teacher_logits = torch.randn(6, 30, generator=torch.Generator().manual_seed(3))
+    z = torch.randn(2, 4, generator=torch.Generator().manual_seed(4))
+    supervise = kd.from_random_names(teacher_logits, dictionary, 4, seed=7)
+    names, loss = supervise(BATCH)
+    columns = [dictionary.index(name) for name in names]
+    assert len(set(columns)) == 4
+    torch.testing.assert_close(loss(z), symmetric(teacher_logits[BATCH][:, columns], z))
+    assert supervise(BATCH)[0] == names  # what was stopped goes on with the same names
+    assert supervise(torch.tensor([0, 1]))[0] != names
+    assert kd.from_random_names(teacher_logits, dictionary, 4, seed=8)(BATCH)[0] != names

@@ -34,7 +34,7 @@ from ..worlds.world import Split, World
 from .cache import STEP, FeatureCache, lazy_rows
 from .plan import is_complete
 from .terms import seconds_in_use
-from .training import CONFIDENT, K_MAX, K_UNKNOWN, Evaluation, Training
+from .training import CONFIDENT, K_MAX, K_UNKNOWN, WITH_DICTIONARY, Evaluation, Training
 
 KEPT_BYTES = 2**28  # of all preprocessed pictures kept in memory, for learners that look at them again and again
 
@@ -139,30 +139,41 @@ class Lab:
         view_labels = views.labels.to(vlm.device)
         if job.mode == "labels":
             return supervision.from_labels(view_labels, names)
-        if job.mode == "pseudo-labels":
+        if job.mode in ("pseudo-labels", "self-teacher"):
             text, n_views = encode_names(vlm, names, world.templates), max(1, job.views)
             own = logits(self.cache.features(vlm, drawn), text, vlm.scale)
             # The views of a picture have its logits, so they are chosen together.
-            return supervision.from_pseudo_labels(own.repeat(n_views, 1), names, CONFIDENT * n_views)
-        agnostic = job.mode == "kdpl-ca"
-        candidate_names = list(world.dictionary) if agnostic else names
-        templates = (TEMPLATE,) if agnostic else world.templates  # as published
-        logits_per_teacher = [
-            self.teacher_logits(job, vlm, teacher, candidate_names, templates, views) for teacher in job.teachers
-        ]
-        several = len(logits_per_teacher) > 1
-        target = mix_teachers(logits_per_teacher) if several else logits_per_teacher[0]
-        if agnostic:
-            k = min(job.k or min(len(names) or K_UNKNOWN, K_MAX), len(candidate_names))
-            return supervision.from_dictionary(target, candidate_names, k)
+            own = own.repeat(n_views, 1)
+            if job.mode == "self-teacher":
+                return supervision.from_teacher(own, names)
+            return supervision.from_pseudo_labels(own, names, CONFIDENT * n_views)
+        if job.mode in WITH_DICTIONARY:
+            words = list(world.dictionary)
+            target = self._target(job, vlm, words, (TEMPLATE,), views)  # as published
+            k = min(job.k or min(len(names) or K_UNKNOWN, K_MAX), len(words))
+            if job.mode == "random-names":
+                return supervision.from_random_names(target, words, k, job.seed)
+            return supervision.from_dictionary(target, words, k)
+        target = self._target(job, vlm, names, world.templates, views)
         if job.labelled:
             known = _known(len(drawn), job).repeat(max(1, job.views))
             return supervision.from_both(view_labels, known, target, names)
         if job.mode == "hard-teacher":
             return supervision.from_hard_teacher(target, names)
+        if job.mode == "shuffled-teacher":
+            return supervision.from_shuffled_teacher(target, names, job.seed)
+        if job.mode == "uniform-teacher":
+            return supervision.from_uniform_teacher(target, names)
         if job.mode == "promptkd":
             return promptkd.from_promptkd(target, names, _promptkd_weight(job))
         return supervision.from_teacher(target, names)
+
+    def _target(self, job: Training, vlm: VLM, names: Sequence[str], templates: Templates, pictures: Split) -> Tensor:
+        """(pictures, names) logits of the teacher, or the logarithm of several teachers' mean probabilities."""
+        logits_per_teacher = [
+            self.teacher_logits(job, vlm, teacher, names, templates, pictures) for teacher in job.teachers
+        ]
+        return mix_teachers(logits_per_teacher) if len(logits_per_teacher) > 1 else logits_per_teacher[0]
 
     def teacher_logits(
         self,

@@ -16,7 +16,7 @@ from ..support.values import listed, seed_of, whole
 from ..train import Recipe
 from ..worlds.load import load_world
 from ..worlds.world import World
-from .training import MODES, Evaluation, Training, evaluation_digest, training_digest, unsuited
+from .training import MODES, WITH_DICTIONARY, Evaluation, Training, evaluation_digest, training_digest, unsuited
 
 TABLES = ("base-to-novel", "domain", "cross-dataset", "few-shot")
 ON_TRANSFORMERS = ("vpt", "maple", "promptsrc", "promptkd")  # they change the image tower
@@ -154,7 +154,7 @@ def _training(
     }
     if mode != "kdpl":
         fields["labelled"] = 0.0
-    if mode != "kdpl-ca":
+    if mode not in WITH_DICTIONARY:
         fields["k"] = 0
     if zero_shot:  # depends on nothing that is learned
         fields.update(teachers=(), views=0, settings={}, data="", scale="student")

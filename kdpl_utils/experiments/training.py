@@ -14,9 +14,12 @@ from ..train import Recipe
 from ..worlds.world import World
 
 PAPER_MODES = ("labels", "kdpl", "kdpl-ca")
-# Besides, what tells soft targets from any targets: the student's own confident guesses, the teacher's first answer.
+# Besides, what tells a teacher's soft targets from any targets: the student's own confident guesses, the teacher's
+# first answer, its answers to other pictures, no answer at all, the student's own; and names that no teacher picked.
+CONTROLS = ("pseudo-labels", "hard-teacher", "shuffled-teacher", "uniform-teacher", "self-teacher", "random-names")
 # And the objective of PromptKD, for its own student.
-MODES = (*PAPER_MODES, "pseudo-labels", "hard-teacher", "promptkd")
+MODES = (*PAPER_MODES, *CONTROLS, "promptkd")
+WITH_DICTIONARY = ("kdpl-ca", "random-names")
 CONFIDENT = 16  # pictures of each name that the student labels itself, as UPL published
 K_MAX = 1000  # names kept for a batch, as published; fewer where there are fewer classes
 K_UNKNOWN = 100  # … and where nobody knows how many there are
@@ -24,7 +27,7 @@ K_UNKNOWN = 100  # … and where nobody knows how many there are
 
 def unsuited(learner: str, mode: str) -> str:
     """Why a learner cannot be trained in a mode, in a sentence; empty where it can."""
-    if mode == "kdpl-ca" and not LEARNERS[learner].open_vocabulary:
+    if mode in WITH_DICTIONARY and not LEARNERS[learner].open_vocabulary:
         return (
             f"The learner {learner!r} has a row for each of its classes, so it cannot learn with a dictionary's names "
             "and then name classes: give class names and the mode kdpl, or choose a prompt learner."
@@ -88,7 +91,7 @@ class Training:
 
 def training_digest(world: World, mode: str) -> str:
     """``Training.data``: changes when the pictures, the names or the sentences change."""
-    words = world.dictionary if mode == "kdpl-ca" else ()
+    words = world.dictionary if mode in WITH_DICTIONARY else ()
     return _short_digest(world.train.key, world.classnames, world.templates, words)
 
 

@@ -114,6 +114,29 @@ def test_controls_have_targets_of_their_own(lab, monkeypatch):
     assert torch.equal(given["from_hard_teacher"][0], teacher)
 
 
+def test_controls_take_the_teacher_away(lab, monkeypatch):
+    """Other pictures' answers, none, the student's own, and names that nobody picked: each reaches its supervision."""
+    modes = ["shuffled-teacher", "uniform-teacher", "self-teacher", "random-names"]
+    shuffled, uniform, own, random_names = (
+        job for job, _ in plan("base-to-novel", WORLD, ["coop"], modes, [3], **SMALL)[1:]
+    )
+    given = {}
+    for name in ("from_shuffled_teacher", "from_uniform_teacher", "from_teacher", "from_random_names"):
+        monkeypatch.setattr(kd.supervision, name, lambda *what, name=name: given.update({name: what}))
+    world, student = lab.world(WORLD), lab.student(own)
+    train = kd.of_classes(world.train, world.base)
+    for job in (shuffled, uniform, own, random_names):
+        lab._supervision(job, student, world, world.base, train, train)
+    names = [world.classnames[c] for c in world.base]
+    teacher = lab.teacher_logits(uniform, student, uniform.teachers[0], names, world.templates, train)
+    assert torch.equal(given["from_shuffled_teacher"][0], teacher) and given["from_shuffled_teacher"][2] == 3
+    assert torch.equal(given["from_uniform_teacher"][0], teacher)
+    expected = kd.logits(kd.encode_images(student, train.images), kd.encode_names(student, names), student.scale)
+    torch.testing.assert_close(given["from_teacher"][0], expected, atol=1e-3, rtol=1e-3)
+    target, words, k, seed = given["from_random_names"]
+    assert target.shape == (len(train), len(words)) and words == list(world.dictionary) and (k, seed) == (len(names), 3)
+
+
 def test_half_precision_is_another_run_with_float32_prompts(lab):
     ((_, _), (job, evaluation)) = plan("base-to-novel", WORLD, ["coop"], ["kdpl"], [1], precision="bf16", **SMALL)
     full = replace(job, precision="fp32")
