@@ -69,13 +69,18 @@ class Prediction:
     def measured(self, value: float | str) -> None:
         """Print what was said and what was measured."""
         self.measurement = value if isinstance(value, str) else float(value)
+        print(self.outcome())
+
+    def outcome(self) -> str:
+        """What was said and what was measured, in words."""
+        if self.measurement is None:
+            return "not measured yet"
         shown = self.shown(self.measurement)
         if self.said is None:
-            print(f"measured {shown} (you made no prediction)")
-        elif self.options:
-            print(f"you said {self.said}, measured {shown}: {'right' if self.said == value else 'not so'}")
-        else:
-            print(f"you said {self.shown(self.said)}, measured {shown}")
+            return f"measured {shown} (you made no prediction)"
+        if self.options:
+            return f"you said {self.said}, measured {shown}: {'right' if self.said == self.measurement else 'not so'}"
+        return f"you said {self.shown(self.said)}, measured {shown}"
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         """The live view, and the question in words where no kernel runs."""

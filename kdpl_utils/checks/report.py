@@ -11,14 +11,19 @@ from .prediction import PREDICTIONS
 
 
 def summary() -> None:
-    """Print which exercises run on whose code, and how many predictions were made."""
+    """Print which exercises run on whose code, and how many predictions were made; where none was, each prediction."""
     for name, record in sorted(RECORDS.items(), key=lambda item: (item[1]["lesson"], item[0])):
         mistake = f" ({record['mistake']})" if record.get("mistake") else ""
         mark = "✓" if record["status"] == RIGHT else "○"
         print(f"{mark} {record['lesson']} {name}: {record['status']}{mistake}, attempts: {record['attempts']}")
     own = sum(record["status"] == RIGHT for record in RECORDS.values())
     made = sum(prediction.said is not None for prediction in PREDICTIONS.values())
-    print(f"{own} of {len(RECORDS)} exercises are yours; {made} of {len(PREDICTIONS)} predictions made.")
+    if RECORDS:
+        print(f"{own} of {len(RECORDS)} exercises are yours; {made} of {len(PREDICTIONS)} predictions made.")
+        return
+    for name, prediction in PREDICTIONS.items():
+        print(f"{name}: {prediction.outcome()}")
+    print(f"No exercise was checked here; {made} of {len(PREDICTIONS)} predictions made.")
 
 
 def export(path: str | Path, who: str = "") -> Path:

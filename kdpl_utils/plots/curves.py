@@ -144,7 +144,8 @@ def forest(
 ) -> Figure:
     """Paired differences on one scale: method → what was compared → (difference, low, high).
 
-    A filled marker is an interval that leaves out 0; a hollow one reads "no difference seen".
+    A filled marker is an interval that leaves out 0; a hollow one reads "no difference seen".  So no method is white
+    here: where its colour is white, it is drawn grey.
     """
     rows = list(dict.fromkeys(what for of_method in differences.values() for what in of_method))
     fig, ((ax,),) = grid(6.6, 1.2 + 0.22 * len(rows) * (len(differences) + 0.6))
@@ -152,15 +153,16 @@ def forest(
     step = 0.8 / len(differences)
     summary = []
     for i, ((method, of_method), look) in enumerate(zip(differences.items(), looks_of(list(differences)))):
+        colour = GREY if look["color"] == "#FFFFFF" else look["color"]
         for what, (difference, low, high) in of_method.items():
             y = rows.index(what) - 0.4 + step * (i + 0.5)
             is_seen = low > 0 or high < 0
-            ax.plot([low, high], [y, y], color=look["color"], lw=2)
-            face = look["color"] if is_seen else "white"
+            ax.plot([low, high], [y, y], color=colour, lw=2)
+            face = colour if is_seen else "white"
             ax.plot(difference, y, marker=look["marker"], ms=6, ls="", color=face, mec=INK)
             seen = "" if is_seen else ", no difference seen"
             summary.append(f"{method}, {what}: {difference:+.1f} from {low:+.1f} to {high:+.1f}{seen}")
-        ax.plot([], [], marker=look["marker"], color=look["color"], mec=INK, label=method)
+        ax.plot([], [], marker=look["marker"], color=colour, mec=INK, label=method)
     ax.set_yticks(range(len(rows)), rows)
     ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
     ax.set_title(title, pad=24)
@@ -217,6 +219,16 @@ def ablation(
     return with_alt(fig, f"{ylabel} against alpha, every seed: {'; '.join(summary)}.")
 
 
+def _apart(ticks: np.ndarray, limits: tuple[float, float], least: float = 0.12) -> list[bool]:
+    """Which ticks (M,) of a logarithmic axis have room for a number: a share ``least`` of the axis from the last."""
+    places = np.log(ticks / limits[0]) / np.log(limits[1] / limits[0])
+    written, last = [], -np.inf
+    for place in places:
+        written.append(place - last >= least)
+        last = place if written[-1] else last
+    return written
+
+
 def draw_pareto(
     ax: Axes, names: Sequence[str], cost: Sequence[float], gain: np.ndarray, front: Sequence[bool], budget: float | None
 ) -> None:
@@ -233,7 +245,7 @@ def draw_pareto(
     ax.set_xscale("log")
     ax.set_xlim(cost.min() / 1.5, cost.max() * 2.6)
     ticks = np.unique(cost)
-    ax.set_xticks(ticks, [f"{c:.3g}" for c in ticks])
+    ax.set_xticks(ticks, [f"{c:.3g}" if apart else "" for c, apart in zip(ticks, _apart(ticks, ax.get_xlim()))])
     ax.minorticks_off()
     if budget is not None:
         ax.axvspan(budget, ax.get_xlim()[1], color=PALE, zorder=0, hatch="//", ec="white", lw=0)

@@ -342,6 +342,6 @@ one is worth it stands in the three sentences that the run printed.
 
 # %% [markdown] 08-next (next)
 r"""
-Next: [10 · Another world](10_another_world.ipynb) asks what happens if there is no gap. Source: Mistretta et al.,
+Next: [09 · Breaking the teacher](09_breaking_the_teacher.ipynb) gives the teacher faults on purpose. Source: Mistretta et al.,
 [KDPL](https://arxiv.org/abs/2407.03056), 2024, whose teacher is a much larger CLIP.
 """

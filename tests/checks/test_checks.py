@@ -443,6 +443,18 @@ def test_summary_and_export(tmp_path, capsys):
     assert report["predictions"]["confidence"] == {"question": "How sure?", "said": 62, "measured": 48, "unit": "%"}
 
 
+def test_a_lesson_without_exercises_sums_up_its_predictions(capsys):
+    checks.predict("times", "How many times?", 0, 10, "times", said=3).measured(4)
+    checks.predict("best", "Which?", options=["a", "b"])
+    capsys.readouterr()
+    checks.summary()
+    assert capsys.readouterr().out.splitlines() == [
+        "times: you said 3 times, measured 4 times",
+        "best: not measured yet",
+        "No exercise was checked here; 1 of 2 predictions made.",
+    ]
+
+
 def test_hints_come_in_two_depths(capsys):
     checks.forward_kl.hint()
     checks.forward_kl.hint(2)

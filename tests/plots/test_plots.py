@@ -82,6 +82,10 @@ FIGURES = {
         lambda: plots.pareto(["s", "l"], [1, 8], [[1, 2], [0, 1]], [True, False]),
         r"s 1 → \+1.5 \(on the front\); l 8 → \+0.5\.",
     ),
+    "pareto of near costs": (
+        lambda: plots.pareto(["s", "m", "l"], [1.31, 1.38, 8.2], [[1, 2], [9, 8], [0, 1]], [True, True, False]),
+        r"s 1\.31 → .*; m 1\.38 →",
+    ),
     "gain": (
         lambda: plots.gain_vs_teacher({"near": 80.0, "far": 20.0}, {"near": [3, 4.0], "far": [-1, 0]}),
         "near: teacher 80.0 %, gain .3.5; far: teacher 20.0 %, gain -0.5",
@@ -192,6 +196,16 @@ def test_figures_take_what_they_are_given():
     kept = {role: p.copy() for role, p in rows.items()}
     first, again = (plots.png(plots.distributions(IMAGE, NAMES, rows, "tea")) for _ in range(2))
     assert first == again and all((rows[r] == kept[r]).all() for r in rows)
+
+
+def test_no_difference_that_was_seen_is_drawn_white():
+    """White says "no difference seen", also of the fourth method."""
+    seen = {name: {"base": (2.0, 1.0, 3.0)} for name in ("a", "b", "c", "d")}
+    lines = plots.forest(seen).axes[0].get_lines()
+    assert all(matplotlib.colors.to_hex(line.get_color()) != "#ffffff" for line in lines)
+    unseen = plots.forest({name: {"base": (2.0, -1.0, 3.0)} for name in seen}).axes[0].get_lines()
+    white = [line for line in unseen if matplotlib.colors.to_hex(line.get_color()) == "#ffffff"]
+    assert len(white) == len(seen) and all(line.get_marker() != "None" for line in white), "the hollow markers alone"
 
 
 FORMULAS = ["$$", "$\\frac$", "5 $ or 6 $"]  # the first two cannot be read as formulas
