@@ -11,7 +11,8 @@ A source is Python in the percent format, which ruff formats and a diff shows li
     # %% 04-kl (exercise)            or            # %% [markdown] 04-kl-why (why)
 
 its id and its part in the lesson (tests/test_lessons.py holds the grammar).  The text of a markdown cell is a string.
-Behind an ``exercise`` stands its ``solution``; the learner finds it folded, with the hints of ``kdpl_utils.checks``.
+Behind an ``exercise`` stands its ``solution``; the learner finds it folded, with what ``kdpl_utils.checks`` has of
+hints, expected output and the error that many meet.
 Needs the environment of run.py.
 """
 
@@ -82,17 +83,36 @@ def folded(summary: str, text: str) -> str:
     return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
 
 
-def help_for(exercise: checks.Exercise | None, solution: Cell) -> str:
-    """Two hints and the solution, each folded."""
-    hints = [] if exercise is None else [folded(f"Hint {i}", hint) for i, hint in enumerate(exercise.hints, 1)]
-    return "\n".join([*hints, folded("Solution", f"```python\n{solution.text}\n```")])
+def name_of(cell: Cell) -> str:
+    """What a cell asks ``checks`` to look at: an exercise's name, or "bug_museum"."""
+    return re.findall(r"checks\.(\w+)\(", cell.text)[-1]
 
 
-def effort(exercise: checks.Exercise | None) -> str:
-    if exercise is None:
+def help_for(name: str, solution: Cell) -> str:
+    """What comes out, the error that many meet, two hints and the solution, each folded."""
+    found = checks.help_for(name)
+    expected = "```\n" + "\n".join(found.expected) + "\n```"
+    parts = {
+        "Expected output": f"On what the check tries it with:\n\n{expected}" + first_probe(name),
+        f"If the error says “{found.error}”": f"It means: {found.cause}",
+        "Hint 1": found.hints[0],
+        "Hint 2": found.hints[1],
+        "Solution": f"```python\n{solution.text}\n```",
+    }
+    return "\n".join(folded(summary, text) for summary, text in parts.items())
+
+
+def first_probe(name: str) -> str:
+    """How to try an exercise oneself on what its check tries first."""
+    if name not in checks.EXERCISES:
         return ""
-    dots = "●" * exercise.importance + "○" * (3 - exercise.importance)
-    return f"\n\n*About {exercise.minutes} minutes · importance {dots}*"
+    return f"\n\n`checks.{name}.probes()` are the arguments, a tuple for each line."
+
+
+def effort(name: str) -> str:
+    found = checks.help_for(name)
+    dots = "●" * found.importance + "○" * (3 - found.importance)
+    return f"\n\n*About {found.minutes} minutes · importance {dots}*"
 
 
 def known_mistakes(exercise: checks.Exercise) -> str:
@@ -115,7 +135,7 @@ def version(cells: list[Cell], which: str) -> list[Cell]:
     for i, cell in enumerate(cells):
         following = cells[i + 1] if i + 1 < len(cells) else None
         if cell.part == "task":
-            made.append(cell._replace(text=cell.text + effort(exercise_of(following))))
+            made.append(cell._replace(text=cell.text + effort(name_of(following))))
         elif cell.part == "exercise":
             made += exercise_cells(cell, following, which)
         elif cell.part == "instructor":
@@ -128,7 +148,7 @@ def version(cells: list[Cell], which: str) -> list[Cell]:
 def exercise_cells(cell: Cell, solution: Cell, which: str) -> list[Cell]:
     exercise = exercise_of(cell)
     if which == "student":
-        return [cell, Cell(f"{cell.id}-help", "help", help_for(exercise, solution), True)]
+        return [cell, Cell(f"{cell.id}-help", "help", help_for(name_of(cell), solution), True)]
     if which == "wrong":
         return [cell if exercise is None else cell._replace(text=wrong_answer(exercise))]
     made = [cell._replace(text=solution.text)]

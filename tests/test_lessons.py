@@ -98,8 +98,34 @@ def test_every_exercise_has_a_task_a_solution_and_help(path):
             assert source[i - 1].part == "task" and source[i + 1].part == "solution", cell.id
             assert "checks." in cell.text and "..." in cell.text + "..." * ("None" in cell.text)
             help_cell = next(c for c in learner_cells(path) if c.id == f"{cell.id}-help")
-            assert source[i + 1].text in help_cell.text and help_cell.text.count("<details>") in (1, 3)
+            assert source[i + 1].text in help_cell.text
     assert sum(c.part == "solution" for c in source) == sum(c.part == "exercise" for c in source)
+
+
+FOLDED = ("Expected output", "If the error says “.+”", "Hint 1", "Hint 2", "Solution")
+
+
+@each
+def test_help_is_folded_below_and_effort_stands_beside(path):
+    cells = learner_cells(path)
+    for i, cell in enumerate(cells):
+        if cell.part == "task":
+            assert re.search(r"^\*About \d+ minutes · importance [●○]{3}\*$", cell.text, re.MULTILINE), cell.id
+            assert cells[i + 1].part == "exercise" and cells[i + 2].part == "help"
+        if cell.part == "help":
+            summaries = re.findall(r"<details><summary>(.*?)</summary>", cell.text)
+            assert len(summaries) == len(FOLDED), cell.id
+            assert all(re.fullmatch(form, summary) for form, summary in zip(FOLDED, summaries)), summaries
+            expected = checks_of(cell.id.removesuffix("-help"), cells).expected
+            assert expected and all(line in cell.text for line in expected)
+
+
+def checks_of(cell_id: str, cells: list):
+    """The help that ``kdpl_utils.checks`` has for the exercise of a cell."""
+    from kdpl_utils import checks
+
+    (cell,) = (c for c in cells if c.id == cell_id)
+    return checks.help_for(build.name_of(cell))
 
 
 @each
@@ -316,6 +342,11 @@ BROKEN = {
         "The KL divergence",
     ),
     "a term of later": (test_terms_are_explained_where_they_first_appear, "## When it fails", "## f\n\nThe recall is"),
+    "a task without exercise": (
+        test_help_is_folded_below_and_effort_stands_beside,
+        "# %% 04-kl (exercise)",
+        "# %% 04-kl (run)",
+    ),
     "no solution": (test_every_exercise_has_a_task_a_solution_and_help, "04-mended-solution (solution)", "04-x (run)"),
     "a wrong solution": (test_solutions_are_right_and_exercises_empty, "(log_t - log_s)).sum", "(log_s - log_t)).sum"),
 }

@@ -6,8 +6,10 @@ library's version, so that a lesson always runs to its end. ``checks.forward_kl.
 
 from .distilling import forward_kl, kdpl, mended, select_classes, selection_recall
 from .engine import Exercise
+from .helping import Help, help_of
 from .judging import nearest_names, paired_interval, perturb
 from .museum import EXHIBITS, bug_museum, exhibit
+from .museum import HELP as HELP_IN_THE_MUSEUM
 from .prediction import predict
 from .report import export, summary
 from .seeing import encode_names, expected_calibration_error, harmonic_mean, logits, splice_context
@@ -30,4 +32,11 @@ EXERCISES: dict[str, Exercise] = {
         nearest_names,
     )
 }
-__all__ = ["EXERCISES", "EXHIBITS", "bug_museum", "exhibit", "export", "predict", "summary", *EXERCISES]
+
+
+def help_for(name: str) -> Help:
+    """What stands folded under an exercise, or under the museum, by its name."""
+    return HELP_IN_THE_MUSEUM if name == "bug_museum" else help_of(EXERCISES[name])
+
+
+__all__ = ["EXERCISES", "EXHIBITS", "bug_museum", "exhibit", "export", "help_for", "predict", "summary", *EXERCISES]

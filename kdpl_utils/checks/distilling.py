@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from .. import distill, evaluate
 from ..distill import symmetric_kl
 from .engine import Exercise, Mutant
+from .helping import Stumble
 from .outcomes import rebound
 from .probes import draw
 
@@ -54,6 +55,7 @@ forward_kl = Exercise(
         (torch.tensor([[300.0, 0.0, 1.0], [0.0, 250.0, 0.0]]), draw(4, 2, 3)),
     ],
     observe=_with_gradient,
+    observed="the loss, and the gradient that it sends to the student",
     mutants={
         "arguments swapped": Mutant(
             "this is KL(s‖t), the reverse one: the weights in front of the logarithms are the teacher's, not the "
@@ -92,6 +94,11 @@ forward_kl = Exercise(
     hints=(
         "Write down KL(t‖s) for one picture. Which of its parts does log_softmax give you directly?",
         "log_t = teacher_logits.log_softmax(-1), the same for s; t is log_t.exp(); .sum(-1) and then .mean().",
+    ),
+    stumble=Stumble(
+        "is not a valid value for reduction",
+        "kl_div knows reduction='batchmean', in one word; 'mean' would also average over the classes.",
+        lambda t, s: F.kl_div(s.log_softmax(-1), t.softmax(-1), reduction="batch_mean"),
     ),
     minutes=10,
     importance=3,
@@ -145,6 +152,7 @@ mended = Exercise(
         (2 * draw(2, 5, 4), draw(3, 3, 4), torch.tensor([3, 0, 4])),
     ],
     observe=_with_both_gradients,
+    observed="the loss, and the gradients that it sends to the student and to the teacher (None: nothing teaches it)",
     mutants={
         "swapped": Mutant("the roles are still swapped: the gradient goes to the teacher.", swapped),
         "with itself": Mutant("the teacher is still compared with itself: the student does not occur.", with_itself),
@@ -157,6 +165,11 @@ mended = Exercise(
     hints=(
         "Which rows of teacher_logits belong to the pictures of this batch?",
         "kd.forward_kl(teacher_logits[batch], student_logits)",
+    ),
+    stumble=Stumble(
+        "Teacher and student logits must be (B, C)",
+        "the teacher's rows are those of all pictures: take those of this batch, teacher_logits[batch].",
+        lambda t, s, batch: distill.forward_kl(t, s),
     ),
 )
 
@@ -220,6 +233,7 @@ kdpl = Exercise(
     right=right_kdpl,
     probes=lambda: [(torch.tensor([5, 2, 7]),), (torch.tensor([1]),)],
     observe=_in_closure_world,
+    observed="the loss, and the gradients that it sends to the student and to the teacher (None: nothing teaches it)",
     substitute=lambda answer: types.FunctionType(
         right_kdpl.__code__, answer.__globals__, "kdpl", right_kdpl.__defaults__
     ),
@@ -264,6 +278,11 @@ kdpl = Exercise(
         "CoOp is F.cross_entropy(student_logits(batch, base_names), labels[batch]). What stands in for the labels?",
         "return kd.symmetric_kl(teacher_logits[batch], student_logits(batch, base_names))",
     ),
+    stumble=Stumble(
+        "'function' object is not subscriptable",
+        "student_logits is a function, teacher_logits a tensor: student_logits(batch, base_names).",
+        lambda batch: symmetric_kl(teacher_logits[batch], student_logits[batch]),
+    ),
     importance=3,
 )
 
@@ -294,6 +313,7 @@ select_classes = Exercise(
     right=distill.select_classes,
     probes=_selection_probes,
     observe=_picked,
+    observed="which indices were picked; their order is free",
     mutants={
         "top-k for each image": Mutant(
             "you pick k names for every picture; the batch needs one common list: average over the pictures first.",
@@ -320,6 +340,11 @@ select_classes = Exercise(
     hints=(
         "A name is worth keeping if the teacher gives it probability in this batch. How much, on average?",
         "teacher_logits.softmax(-1).mean(0).topk(k).indices",
+    ),
+    stumble=Stumble(
+        "only one element tensors can be converted",
+        "topk gives two things, values and indices: return .indices.",
+        lambda logits, k: logits.softmax(-1).mean(0).topk(k),
     ),
     importance=3,
 )
@@ -359,6 +384,11 @@ selection_recall = Exercise(
     hints=(
         "Recall asks of each true class: was it picked?",
         "torch.isin(true.unique(), selected).float().mean()",
+    ),
+    stumble=Stumble(
+        "could not infer output dtype",
+        "True and False have no mean: make them numbers first, .float().mean().",
+        lambda selected, true: torch.isin(true.unique(), selected).mean(),
     ),
     importance=1,
 )

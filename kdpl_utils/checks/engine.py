@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from .helping import Stumble
 from .outcomes import advice_for, same, short
 
 RIGHT, NOT_TRIED, WRONG = "yours", "the library's, not attempted", "the library's, yours is not right yet"
@@ -37,7 +38,9 @@ class Exercise:
         probes: makes the tuples of arguments on which answers are compared.
         advice: what to try when no mutant gives what the answer gives.
         hints: a small one and a large one.
+        stumble: the error that many meet, and what it means.
         observe: (function, *probe) → what is compared; gradients, say, beside the result.
+        observed: what is compared, in words, where it is not the result alone.
         substitute: (answer) → the library's function in the answer's place.
     """
 
@@ -48,9 +51,11 @@ class Exercise:
     mutants: Mapping[str, Mutant]
     advice: str
     hints: tuple[str, str]
+    stumble: Stumble
     minutes: int = 5
     importance: int = 2  # of 3
     observe: Callable = call
+    observed: str = ""
     substitute: Callable | None = field(default=None)
 
     def __call__(self, answer: Callable) -> Callable:
@@ -95,7 +100,8 @@ class Exercise:
         name = self.mistake(outcomes)
         if name:
             return self.mutants[name].sentence
-        advice = advice_for(outcomes[i], self.advice)
+        is_known = isinstance(outcomes[i], Exception) and self.stumble.message in str(outcomes[i])
+        advice = self.stumble.sentence if is_known else advice_for(outcomes[i], self.advice)
         lines = [f"probe {i + 1} of {len(expected)} shows another result.", f"got       {short(outcomes[i])}"]
         return "\n  ".join([*lines, f"expected  {short(expected[i])}", f"try       {advice}"])
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import evaluate
 from ..vlm import unit
 from .engine import Exercise, Mutant
+from .helping import Stumble
 from .probes import draw
 
 # --- 07: an interval over paired seeds -------------------------------------------------------------------------------
@@ -90,6 +91,11 @@ paired_interval = Exercise(
         "Make one list of differences. Everything else is about this list.",
         "scipy.stats.ttest_rel(b, a).confidence_interval() gives low and high.",
     ),
+    stumble=Stumble(
+        "unsupported operand type(s) for -",
+        "lists cannot be subtracted: make both tensors first, torch.tensor(after, dtype=torch.float64).",
+        lambda before, after: after - before,
+    ),
     minutes=10,
     importance=3,
 )
@@ -126,6 +132,7 @@ perturb = Exercise(
         (3 * draw(2, 200, 50), 2.0, 0.5, 1),
     ],
     observe=_perturbed,
+    observed="the logits; with noise, its size in standard deviations and whether a seed repeats it (1: yes)",
     mutants={
         "multiplies by T": Mutant(
             "you multiply by the temperature: above 1 it must make the teacher less certain, so divide.",
@@ -154,6 +161,11 @@ perturb = Exercise(
     hints=(
         "Two changes of the logits: one divides, one adds. Neither comes after a softmax.",
         "epsilon = torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed))",
+    ),
+    stumble=Stumble(
+        "randn() received an invalid combination",
+        "a seed becomes a generator first: generator=torch.Generator().manual_seed(seed).",
+        lambda z, temperature=1.0, noise=0.0, seed=0: z + noise * torch.randn(z.shape, generator=seed),
     ),
 )
 
@@ -199,6 +211,11 @@ nearest_names = Exercise(
     hints=(
         "One row of cosines for each query. Which end of the row is near?",
         "similarity = F.normalize(query, dim=-1) @ F.normalize(dictionary, dim=-1).T; similarity.topk(k).indices",
+    ),
+    stumble=Stumble(
+        "mat1 and mat2 shapes cannot be multiplied",
+        "queries and names both lie in rows: (Q, D) times (V, D) needs the second one transposed, .T.",
+        lambda query, dictionary, k: (unit(query) @ unit(dictionary)).topk(k).indices,
     ),
     importance=1,
 )

@@ -11,6 +11,7 @@ from ..distill import forward_kl
 from ..train import Recipe, fit
 from .distilling import no_logarithm, other_order, swapped, with_itself
 from .engine import RECORDS, RIGHT
+from .helping import Help
 
 EXHIBITS: dict[str, Callable] = {"A": other_order, "B": swapped, "C": no_logarithm, "D": with_itself}
 # Of each bug: its loss, what its curves look like, and where it was published.
@@ -36,6 +37,17 @@ BUGS = {
         "https://github.com/microsoft/ProDA/issues/20",
     ),
 }
+HELP = Help(
+    minutes=8,
+    importance=2,
+    expected=[f"✓ {letter}: <the name>. Published: <an address>" for letter in EXHIBITS],
+    error="is no bug of this museum",
+    cause="the names are those of the task, letter by letter and in quotation marks.",
+    hints=(
+        "Three questions part them: is the reported loss zero, is it below zero, does the true KL move at all?",
+        "No KL is below zero. A student that does not occur cannot move. Other pictures' answers teach, but wrongly.",
+    ),
+)
 RECIPE = Recipe(epochs=8, lr=0.01, weight_decay=0.0)
 TEACHER_SPEED = 30.0  # a wrong loss may move the teacher, and then about as fast as the student
 

@@ -37,17 +37,19 @@ def advice_for(error: Exception, otherwise: str) -> str:
     return ERRORS.get(type(error).__name__, otherwise)
 
 
-def short(outcome) -> str:
+def short(outcome, digits: int = 4) -> str:
     """An outcome in one line: the shape and the first numbers."""
+    if outcome is None:
+        return "None"
     if isinstance(outcome, Exception):
         return f"{type(outcome).__name__}: {outcome}".splitlines()[0][:110]
     if isinstance(outcome, tuple | list):
-        return "(" + ", ".join(short(part) for part in outcome) + ")"
+        return "(" + ", ".join(short(part, digits) for part in outcome) + ")"
+    if isinstance(outcome, float | int):
+        return f"{outcome:.{digits}g}"
     if not isinstance(outcome, torch.Tensor):
-        return (
-            f"{outcome:.4g}" if isinstance(outcome, float | int) else f"{str(outcome)[:40]} ({type(outcome).__name__})"
-        )
-    numbers = [f"{x:.4g}" for x in outcome.detach().flatten()[:4].tolist()]
+        return f"{str(outcome)[:40]} ({type(outcome).__name__})"
+    numbers = [f"{x:.{digits}g}" for x in outcome.detach().flatten()[:4].tolist()]
     more = " …" if outcome.numel() > 4 else ""
     return numbers[0] if outcome.ndim == 0 else f"{tuple(outcome.shape)} {' '.join(numbers)}{more}"
 

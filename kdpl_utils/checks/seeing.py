@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from .. import evaluate, vlm
 from ..vlm import encode_texts, unit
 from .engine import Exercise, Mutant
+from .helping import Stumble
 from .probes import draw, toy_vlm
 
 # --- 01: logits ----------------------------------------------------------------------------------------------------
@@ -59,6 +60,11 @@ logits = Exercise(
     hints=(
         "A cosine is the product of two vectors of length 1. Which axis holds one vector?",
         "F.normalize(x, dim=-1) makes rows of length 1; the logits are logit_scale.exp() * images @ names.T.",
+    ),
+    stumble=Stumble(
+        "mat1 and mat2 shapes cannot be multiplied",
+        "the names lie in rows, as the pictures do: (N, D) times (C, D) needs the second one transposed, .T.",
+        lambda image, text, scale: scale.exp() * unit(image) @ unit(text),
     ),
     importance=3,
 )
@@ -110,6 +116,11 @@ encode_names = Exercise(
     hints=(
         "Three steps for each name: unit vectors of its sentences, their mean, a unit vector again.",
         "Write a list with one (C, D) matrix for each template: encode_texts(vlm, [t.format(n) for n in names]).",
+    ),
+    stumble=Stumble(
+        "'VLM' object has no attribute 'encode",
+        "a VLM is asked through functions: kd.vlm.encode_texts(vlm, texts).",
+        lambda model, names, templates: model.encode_text(names),
     ),
     minutes=8,
 )
@@ -178,6 +189,11 @@ expected_calibration_error = Exercise(
         "Which pictures said about 70 %? Were 70 % of them right? Ask this for every bin and weigh by its size.",
         "confidence, answer = probs.max(1); a picture is in bin ceil(confidence · bins); loop over the bins.",
     ),
+    stumble=Stumble(
+        "torch.return_types.max",
+        "probs.max(1) gives two things: confidence, answer = probs.max(1).",
+        lambda probs, labels, bins=15: (probs.max(1) > 1 / bins).float(),
+    ),
     minutes=10,
 )
 
@@ -218,6 +234,7 @@ splice_context = Exercise(
     right=right_splice,
     probes=lambda: [(draw(0, 3, 8, 4), draw(1, 2, 4)), (draw(2, 2, 9, 3), draw(3, 4, 3))],
     observe=_with_gradient,
+    observed="the result, and the gradient that a weighted sum of it sends to the context",
     mutants={
         "start token overwritten": Mutant(
             "your vectors begin at position 0 and overwrite the start token: they belong behind it.",
@@ -241,6 +258,11 @@ splice_context = Exercise(
     hints=(
         "Position 0 is the start token, 1…n hold placeholders. What has to stay, and what is replaced?",
         "torch.cat([start, vectors, rest], dim=1), with ctx.expand(C, -1, -1) for the vectors of all C classes.",
+    ),
+    stumble=Stumble(
+        "Tensors must have same number of dimensions",
+        "the vectors are (n, d), the rest is (C, …, d): give each class the same vectors, ctx.expand(C, -1, -1).",
+        lambda token_embeddings, ctx: torch.cat([token_embeddings[:, :1], ctx, token_embeddings[:, 3:]], dim=1),
     ),
     importance=3,
     minutes=8,
@@ -277,6 +299,11 @@ harmonic_mean = Exercise(
     hints=(
         "It is the reciprocal of the mean reciprocal. What happens at 0?",
         "2 * base * novel / (base + novel), with an if for the case in which both are 0.",
+    ),
+    stumble=Stumble(
+        "division by zero",
+        "both accuracies can be 0, and then their sum is: return 0 in that case.",
+        lambda base, novel: 2 * base * novel / (base + novel),
     ),
     minutes=3,
     importance=1,

@@ -277,7 +277,7 @@ r"""
 ### Exercise: name the bugs
 
 Write the name of its bug in place of each `None`: `"roles swapped"`, `"teacher compared with itself"`,
-`"batches in another order"` or `"softmax for log-softmax"`. *About eight minutes.*
+`"batches in another order"` or `"softmax for log-softmax"`.
 
 Ask of each room: can a KL look like this? Does the student move at all? Towards whom?
 """

@@ -264,6 +264,37 @@ def test_a_number_without_gradient_is_told_so(capsys):
 
 
 @each
+def test_the_error_that_many_meet_is_real_and_explained(exercise, capsys):
+    """Its code raises those words; where no mistake is recognised, the check says what they mean."""
+    message, sentence, function = exercise.stumble
+    raised = [outcome for outcome in exercise.outcomes(function) if isinstance(outcome, Exception)]
+    assert raised and message in str(raised[0])
+    exercise(function)
+    out = capsys.readouterr().out
+    assert sentence in out or any(mutant.sentence in out for mutant in exercise.mutants.values())
+    assert 20 <= len(sentence) <= 140 and sentence.endswith(".")
+
+
+@each
+def test_what_is_expected_comes_from_the_librarys_version(exercise):
+    found = checks.help_for(exercise.name)
+    probes, outcomes_of_it = exercise.probes(), exercise.outcomes(exercise.right)
+    assert len(found.expected) == len(probes) + bool(exercise.observed)
+    for line, outcome in zip(found.expected, outcomes_of_it):
+        assert line.startswith(f"{exercise.name}(") and line.endswith(f"→  {outcomes.short(outcome, 3)}")
+        assert len(line) <= 140
+    assert (exercise.observe is engine.call) == (not exercise.observed)
+
+
+def test_the_museum_helps_as_an_exercise_does(capsys):
+    found = checks.help_for("bug_museum")
+    checks.bug_museum({"A": "roles swaped"})
+    assert found.error in capsys.readouterr().out
+    checks.bug_museum(dict.fromkeys(checks.EXHIBITS, None))
+    assert len(found.hints) == 2 and len(found.expected) == len(checks.EXHIBITS)
+
+
+@each
 def test_texts_fit(exercise):
     assert len(exercise.hints) == 2 and all(len(h) <= 140 for h in exercise.hints)
     for mutant in exercise.mutants.values():
