@@ -3,6 +3,7 @@
 
     python3 docs/build.py              notebooks of executed/, run again where their cells have changed, as pages
     python3 docs/build.py --no-run     the same, but stop where a notebook would have to run
+    python3 docs/build.py --repository OWNER/REPO    with links to Colab and to report a problem with a lesson
     python3 docs/build.py --gallery    also draw docs/gallery/ anew from these results (a minute; needs a Chromium)
 
 Needs the environment of run.py and the extra "docs" (sphinx, myst-nb, furo).  The pages: docs/_build/html/index.html.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+import os
 import runpy
 import shutil
 import subprocess
@@ -225,7 +227,9 @@ def on_white(frame, height: int):
     return page.resize((WIDTH, round(height * WIDTH / frame.width)), Image.Resampling.LANCZOS)
 
 
-def build(run: bool, gallery: bool) -> Path:
+def build(run: bool, gallery: bool, repository: str | None) -> Path:
+    import course
+
     from kdpl_utils.widgets.errors import widget_errors
 
     source, pages = DOCS / "_build" / "source", DOCS / "_build" / "html"
@@ -237,12 +241,14 @@ def build(run: bool, gallery: bool) -> Path:
         wrong = widget_errors(notebook) + [f"cell {cell}: a picture without words" for cell in without_alt(notebook)]
         if wrong:
             sys.exit(f"{path.name}: " + "; ".join(wrong))
-        nbformat.write(readable(notebook), source / "notebooks" / path.name)
+        page = course.with_links(readable(notebook), path.stem, repository)
+        nbformat.write(page, source / "notebooks" / path.name)
     if gallery:
         draw_gallery(notebooks)
     shutil.copy(DOCS / "conf.py", source)
     titles = "\n".join(f"notebooks/{path.stem}" for path in sorted(NOTEBOOKS.glob("*.ipynb")))
     index = (DOCS / "index.md").read_text(encoding="utf-8").replace("{{notebooks}}", titles)
+    index = index.replace("{{course}}", "\n".join(course.write_course(source)))
     if GALLERY.exists():
         shutil.copytree(GALLERY, source / "gallery")
         index += "\n```{include} gallery/README.md\n:start-line: 4\n:relative-images:\n```\n"
@@ -259,5 +265,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--no-run", action="store_true", help="never run a notebook")
     parser.add_argument("--gallery", action="store_true", help="draw docs/gallery/ anew")
+    parser.add_argument(
+        "--repository",
+        metavar="OWNER/REPO",
+        default=os.environ.get("GITHUB_REPOSITORY"),
+        help="where the lessons lie on GitHub, for links to Colab and to report a problem (in GitHub's CI it is known)",
+    )
     options = parser.parse_args()
-    print(build(not options.no_run, options.gallery))
+    print(build(not options.no_run, options.gallery, options.repository))

@@ -8,7 +8,7 @@ html_title = "KDPL notebooks"
 html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "downloads"]  # the latter are notebooks to take away, no pages
 
 nb_execution_mode = "off"
 # An explorer's output holds a live view and a picture: without a kernel it is the picture that is shown.

@@ -5,6 +5,7 @@ import io
 import re
 import subprocess
 import sys
+import urllib.parse
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -15,6 +16,14 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.fixture
+def course(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import course
+
+    return course
 
 
 @pytest.fixture
@@ -106,3 +115,106 @@ def test_pages_are_built_offline(build, tmp_path):
     page = (tmp_path / "html" / "lesson.html").read_text(encoding="utf-8")
     assert 'alt="Words about it."' in page
     assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?://', page), "a page that needs a network"
+
+
+# --- the course kit --------------------------------------------------------------------------------------------------
+
+
+def test_the_instructors_page_has_all_that_the_checks_know(course):
+    from kdpl_utils import checks
+
+    page = course.instructor_page()
+    for exercise in checks.EXERCISES.values():
+        assert f"**Exercise `{exercise.name}`**, about {exercise.minutes} minutes" in page
+        assert [m.sentence for m in exercise.mutants.values() if m.sentence not in page] == []
+    for lesson in course.all_lessons():
+        assert f"## {lesson.title}" in page
+        for cell in lesson.cells:
+            if cell.part in ("solution", "instructor"):
+                assert cell.text in page, cell.id
+        asked = sum(cell.part == "predict" for cell in lesson.cells)
+        assert course.lesson_text(lesson).count("\n* ") == asked, lesson.number
+
+
+def test_each_lesson_says_its_minutes(course):
+    minutes = {lesson.number: lesson.minutes for lesson in course.all_lessons()}
+    assert len(minutes) == 12 and all(15 <= value <= 90 for value in minutes.values())
+    assert minutes["04"] == 45 + 35
+
+
+def test_the_packings_fit_and_stop_at_headings(course):
+    lessons = {lesson.number: lesson for lesson in course.all_lessons()}
+    for parts, whole in ((course.LAB, course.LAB_MINUTES), (course.HALF_DAY, course.HALF_DAY_MINUTES)):
+        assert 0 < whole - sum(part.minutes for part in parts) <= whole / 10, "time for questions is left, and not more"
+        for part in parts:
+            lesson = lessons[part.lesson]
+            assert part.minutes <= lesson.minutes and (not part.until or part.until in lesson.headings), part
+            solved = {course.lessons.name_of(cell) for cell in lesson.cells if cell.part == "solution"}
+            assert set(part.without) <= solved, part
+    assert [part.lesson for part in course.LAB] == ["01", "03", "04", "05"]
+    assert [part.lesson for part in course.HALF_DAY] == [f"{i:02}" for i in range(8)]
+    assert sorted(sum(course.WEEK.values(), ())) == sorted(lessons)
+
+
+def test_the_glossary_page_has_every_term_and_real_names(course):
+    import kdpl_utils as kd
+
+    page = course.glossary_page()
+    (start,) = (lesson for lesson in course.all_lessons() if lesson.number == "00")
+    rows = [
+        line for cell in start.cells if cell.part == "glossary" for line in cell.text.splitlines() if line[:1] == "|"
+    ]
+    assert len(rows) > 20 and [row for row in rows if row not in page] == []
+    functions = ("select_classes", "forward_kl", "reverse_kl", "symmetric_kl", "perturb", "harmonic_mean")
+    assert all(f"`{name}`" in course.SYMBOLS and hasattr(kd, name) for name in functions)
+
+
+def test_handed_in_files_become_a_table(course, tmp_path, monkeypatch, capsys):
+    """The page's own code, on two files that ``checks.export`` wrote."""
+    from kdpl_utils import checks
+    from kdpl_utils.checks import engine, report
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "handed-in").mkdir()
+    for who, answer in (("Ada", checks.harmonic_mean.right), ("Ben", lambda base, novel: (base + novel) / 2)):
+        monkeypatch.setattr(engine, "RECORDS", {})
+        monkeypatch.setattr(report, "RECORDS", engine.RECORDS)
+        checks.harmonic_mean(answer)
+        checks.export(f"handed-in/{who}.json", who=who)
+    capsys.readouterr()
+    shown, collected = re.findall(r"```python\n(.*?)```", course.HAND_IN, re.DOTALL)
+    exec(shown, {"checks": checks})
+    assert (tmp_path / "lesson-05-ada.json").exists()
+    exec(collected, {})
+    out = capsys.readouterr().out
+    assert "harmonic_mean" in out and "arithmetic mean" in out and "1.0" in out
+
+
+def test_a_problem_is_reported_with_lesson_and_version(course):
+    import kdpl_utils as kd
+
+    page = course.with_links(notebook(), "01_zero_shot", "owner/repo").cells[-1]
+    assert page.id == "01-links"
+    (link,) = re.findall(r"\((https://github.com/\S+)\)", page.source)
+    address = urllib.parse.urlsplit(link)
+    fields = urllib.parse.parse_qs(address.query)
+    assert address.path == "/owner/repo/issues/new" and fields["title"] == ["Lesson 01: "]
+    assert f"Lesson: 01_zero_shot\nkdpl_utils: {kd.__version__}" in fields["body"][0]
+    assert "https://colab.research.google.com/github/owner/repo/blob/main/notebooks/01_zero_shot.ipynb" in page.source
+    nowhere = course.with_links(notebook(), "01_zero_shot", None).cells[-1].source
+    assert "https://" not in nowhere and nowhere.count("{download}") == 2
+
+
+def test_the_kit_is_written_with_the_notebooks_it_offers(course, tmp_path):
+    pages = course.write_course(tmp_path)
+    assert pages == ["course/instructor", "course/packings", "course/glossary"]
+    stems = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    for which in ("solved", "instructor"):
+        made = {path.stem: path for path in (tmp_path / "downloads" / which).glob("*.ipynb")}
+        assert set(made) == stems
+        assert not any("..." in cell.source for cell in nbformat.read(made["05_kdpl"], 4).cells if cell.id == "05-kdpl")
+    for page in pages:
+        text = (tmp_path / f"{page}.md").read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https)([^)#]+)\)|<(\.\./downloads/[^>]+)>", text):
+            path = (tmp_path / "course" / "".join(target)).resolve()
+            assert path.exists() or path.stem in stems and path.parent.name == "notebooks", path

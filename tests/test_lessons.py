@@ -160,19 +160,67 @@ def test_the_instructors_notebook_tells_the_known_mistakes():
     assert "For the instructor" in text and "For the instructor" not in build.text_of(path)
 
 
+@each
+def test_an_instructor_knows_where_to_stop(path):
+    """In front of a heading that is there."""
+    source = build.cells_of(path)
+    notes = " ".join("\n".join(cell.text for cell in source if cell.part == "instructor").split())
+    headings = re.findall(r"^## (.+)$", "\n".join(c.text for c in source if c.is_markdown), re.MULTILINE)
+    stops = re.findall(r"Stopping point\*\* before “(.+?)”", notes)
+    assert stops and set(stops) <= set(headings)
+
+
+# --- the whole course, in short -------------------------------------------------------------------------------------
+
+# What a lesson repeats is repeated less, and nothing else is changed.
+SHORT = {
+    "Recipe(**world.recipe)": 'Recipe(**{**world.recipe, "epochs": 2})',
+    "range(5)": "range(2)",
+    "range(5, 10)": "range(5, 7)",
+    "for group in GROUPS:": "for group in GROUPS[:3]:",
+}
+
+
+def shortened(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    for cell in notebook.cells:
+        for long, short in SHORT.items() if cell.cell_type == "code" else ():
+            cell.source = cell.source.replace(long, short)
+    return notebook
+
+
+def test_short_lessons_are_shorter():
+    """Each lesson that trains with several seeds has something to shorten, and each entry shortens one."""
+    texts = {path.name[:2]: path.read_text(encoding="utf-8") for path in SOURCES}
+    trains = [number for number, text in texts.items() if "kd.learn(" in text and number != "11"]
+    assert len(trains) >= 7
+    assert [number for number in trains if not any(long in texts[number] for long in SHORT)] == []
+    assert [long for long in SHORT if not any(long in text for text in texts.values())] == []
+
+
+def printed(notebook: nbformat.NotebookNode, cell_id: str) -> str:
+    (cell,) = (cell for cell in notebook.cells if cell.id == cell_id)
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
 @pytest.mark.skipif(os.environ.get("KDPL_WHOLE_COURSE") != "1", reason="minutes; KDPL_WHOLE_COURSE=1 runs it")
 @pytest.mark.parametrize("which", ["solved", "wrong"])
 @each
 def test_a_lesson_runs_in_an_empty_folder(path, which, tmp_path):
+    """In short, with every exercise solved, and with a mistake in every exercise: each is named, and none stops it."""
     from nbclient import NotebookClient
 
     from kdpl_utils.widgets import widget_errors
 
-    notebook = build.notebook(path, which)
-    NotebookClient(
-        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
+    notebook = shortened(build.notebook(path, which))
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=900, kernel_name="python3", resources=resources).execute()
     assert widget_errors(notebook) == [] and list(tmp_path.iterdir()) == []
+    for cell in build.cells_of(path):
+        exercise = build.exercise_of(cell) if cell.part == "exercise" else None
+        if exercise:
+            mistake = next(iter(exercise.mutants.values()))
+            told = f"✓ {exercise.name}: right" if which == "solved" else f"✗ {exercise.name}: {mistake.sentence}"
+            assert told in printed(notebook, cell.id)
 
 
 # --- the grammar of a lesson ----------------------------------------------------------------------------------------
@@ -342,6 +390,7 @@ BROKEN = {
         "The KL divergence",
     ),
     "a term of later": (test_terms_are_explained_where_they_first_appear, "## When it fails", "## f\n\nThe recall is"),
+    "a stop at no heading": (test_an_instructor_knows_where_to_stop, "## Its gradient is", "## The gradient is"),
     "a task without exercise": (
         test_help_is_folded_below_and_effort_stands_beside,
         "# %% 04-kl (exercise)",

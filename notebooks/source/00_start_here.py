@@ -50,6 +50,12 @@ After this page you can **run** a cell, **answer** a prediction, **ask** a check
 one map. Nothing is measured here that a later lesson does not measure again and explain.
 """
 
+# %% [markdown] 00-stop-instructor (instructor)
+r"""
+**For the instructor. Stopping point** before “The map”: everybody has run a cell, moved a slider and met a check. The
+twelve questions are homework; collect the first answers and hand them back after lesson 11.
+"""
+
 # %% [markdown] 00-how-why (why)
 r"""
 ## How a lesson works

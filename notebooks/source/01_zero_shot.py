@@ -61,6 +61,12 @@ control: the same names, each handed to another class. The verdict at the end is
 Nothing is learned in this lesson. What it measures is the ground that every learned prompt has to beat.
 """
 
+# %% [markdown] 01-stop-instructor (instructor)
+r"""
+**For the instructor. Stopping point** before “Where it fails”: everybody has named pictures with two models. What
+follows looks at single mistakes and at the gap, and can be read at home.
+"""
+
 # %% [markdown] 01-vectors-why (why)
 r"""
 ## Pictures and sentences become vectors

@@ -58,6 +58,12 @@ The claim to test: *the sentence that wins among ten keeps its lead on pictures 
 sentences of nonsense go through the same choice. The verdict at the end is printed by the run.
 """
 
+# %% [markdown] 02-stop-instructor (instructor)
+r"""
+**For the instructor. Stopping point** before “Scale and temperature”: words are done, and the sentence that won has
+been judged elsewhere. What follows is about certainty and needs lesson 01 only.
+"""
+
 # %% [markdown] 02-words-why (why)
 r"""
 ## Ten sentences, and ten of nonsense

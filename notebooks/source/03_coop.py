@@ -67,6 +67,12 @@ lower it on the others*; *no sentence written by hand does as well.* Their contr
 step, and the best of ten sentences.
 """
 
+# %% [markdown] 03-stop-instructor (instructor)
+r"""
+**For the instructor. Stopping point** before “How many labels?”: both halves have been watched over the epochs, which
+is the lesson's point. Shots and words behind vectors are a second hour.
+"""
+
 # %% [markdown] 03-open-why (why)
 r"""
 ## The context, opened

@@ -58,6 +58,12 @@ the teacher's first answer alone.* Its control: the true labels. The verdict at 
 Both distributions use the student's scale here, as published; lesson 09 asks whether that matters.
 """
 
+# %% [markdown] 04-stop-instructor (instructor)
+r"""
+**For the instructor. Stopping point** before “Its gradient is a difference”: this ends a ten-minute primer on the KL.
+A second stop is in front of the museum, which is a good start for an hour of its own.
+"""
+
 # %% [markdown] 04-other-why (why)
 r"""
 ## What is in the other bars
@@ -124,8 +130,7 @@ forward_kl = checks.forward_kl(forward_kl)
 # %% [markdown] 04-kl-instructor (instructor)
 r"""
 **For the instructor.** The commonest wrong answer is right on moderate logits and NaN on extreme ones. Ask which of
-the two factors is infinite, and why the other one does not save it. Stopping point of a ten-minute primer: the next
-cell.
+the two factors is infinite, and why the other one does not save it.
 """
 
 # %% 04-kl-run (run)

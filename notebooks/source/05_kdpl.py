@@ -65,6 +65,12 @@ Three claims to test, printed at the end by the run: *KDPL, without a label, lif
 The last is the control of the first.
 """
 
+# %% [markdown] 05-stop-instructor (instructor)
+r"""
+**For the instructor. Stopping point** before “Is it the teacher's knowledge?”: CoOp and KDPL have been compared on
+five seeds. Let everybody write down what a shuffled teacher would do before going on.
+"""
+
 # %% [markdown] 05-teacher-why (why)
 r"""
 ## The teacher looks once

@@ -58,6 +58,12 @@ Three claims to test, printed at the end by the run: *class-agnostic KDPL lifts 
 reaches what KDPL with class names reaches*; *names drawn at random do not do it*. The last is the control.
 """
 
+# %% [markdown] 06-stop-instructor (instructor)
+r"""
+**For the instructor. Stopping point** before “Learn, without a class list”: the teacher picks names, and nothing has
+been trained yet. Ask for the K that each would choose, and why.
+"""
+
 # %% [markdown] 06-held-why (why)
 r"""
 ## What the dictionary holds

@@ -61,6 +61,12 @@ Three claims to test: *with class names the symmetric KL ends higher than the be
 class names*; and the control, which has to find nothing: *the symmetric KL against itself with other seeds.*
 """
 
+# %% [markdown] 07-stop-instructor (instructor)
+r"""
+**For the instructor. Stopping point** before “The test, once”: everything has been chosen on val. Collect bets before
+the test cell is run, and do not run it twice.
+"""
+
 # %% [markdown] 07-declare-why (why)
 r"""
 ## Written down before anything runs

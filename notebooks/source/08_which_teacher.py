@@ -64,6 +64,12 @@ teacher teaches more than the small one*; *the large teacher teaches more than t
 teach more than the large one alone.* The control is the cheapest teacher of all: the student itself.
 """
 
+# %% [markdown] 08-stop-instructor (instructor)
+r"""
+**For the instructor. Stopping point** before “What the student gains”: the teachers have been measured and timed. Ask
+which one each would buy, and keep the answers for the end.
+"""
+
 # %% [markdown] 08-knows-why (why)
 r"""
 ## What they know

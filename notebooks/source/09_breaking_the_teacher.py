@@ -62,6 +62,12 @@ higher*; *one that is four times less sure makes students whose H is lower*; and
 alone and whose answers are not: *with a fifth of them shuffled, H is lower.*
 """
 
+# %% [markdown] 09-stop-instructor (instructor)
+r"""
+**For the instructor. Stopping point** before “What the students inherit”: the teachers are broken, and no student has
+been trained. Ask which fault is worse, and keep the answers for the verdict.
+"""
+
 # %% [markdown] 09-perturb-why (why)
 r"""
 ## Two ways to break a teacher
@@ -105,7 +111,7 @@ perturb = checks.perturb(perturb)
 # %% [markdown] 09-perturb-instructor (instructor)
 r"""
 **For the instructor.** Ask why noise on probabilities would be a third fault: rows that do not sum to one are no
-distribution, and the KL of one can be below zero. Stopping point: the reliability diagram, before anything is trained.
+distribution, and the KL of one can be below zero.
 """
 
 

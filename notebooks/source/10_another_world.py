@@ -51,6 +51,12 @@ The claim to test: *the further the teacher is ahead of the student, the more KD
 nothing is gained.* Control: the same classes in colour, where the student is at home.
 """
 
+# %% [markdown] 10-stop-instructor (instructor)
+r"""
+**For the instructor. Stopping point** before “Words that are missing”: gain has been set against gap. What follows is
+about dictionaries and needs lesson 06.
+"""
+
 # %% [markdown] 10-gap-why (why)
 r"""
 ## The gap

@@ -58,6 +58,12 @@ The claim to test: *prompts learned from unlabelled pictures name other pictures
 Control: the zero-shot student on the same test pictures.
 """
 
+# %% [markdown] 11-stop-instructor (instructor)
+r"""
+**For the instructor. Stopping point** before “Which adaptation for which case?”: the folder has been adapted and
+looked at. The map and the signs are a good closing discussion.
+"""
+
 # %% [markdown] 11-adapt-why (why)
 r"""
 ## Adapt
