@@ -392,6 +392,31 @@ print(kd.claim("distributions against labels", scores["labels"], scores["distrib
 print(kd.claim("distributions against no training", zero_shot, scores["distributions"]))
 checks.summary()
 
+# %% [markdown] 04-suspect-why (try)
+r"""
+## If the claim falls: a suspect, tested
+
+*Lower* would refute the claim, *no difference seen* leaves it open. A suspect for either: at the student's scale the
+teacher's distribution is nearly a label, and what the claim is about hardly occurs. Hinton's remedy is a temperature on
+both sides; the loss times its square keeps the steps as long as they were. If the suspect is right, there is more in
+the other bars then, and more is learned.
+"""
+
+# %% 04-suspect (try)
+softness = 4
+
+
+def softened(z, rows):
+    """The KL with both logits divided by a temperature."""
+    return softness**2 * forward_kl(teacher_logits[rows] / softness, z / softness)
+
+
+soft_rest = 1 - (teacher_logits / softness).softmax(-1).amax(-1)
+print(f"outside the first answer: {rest.mean():.1%} as it is, {soft_rest.mean():.1%} at temperature {softness}")
+scores["softened"] = [taught(softened, seed) for seed in range(5)]
+for other in ("first answers", "distributions"):
+    print(kd.claim(f"softened against {other}", scores[other], scores["softened"]))
+
 # %% [markdown] 04-try-why (try)
 r"""
 ## Try it yourself
