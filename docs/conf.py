@@ -1,4 +1,15 @@
-"""Sphinx's settings of the reading version (``python3 docs/build.py``).  Nothing is fetched, nothing executed."""
+"""Sphinx's settings of the reading version (``python3 docs/build.py``).  Nothing is fetched, nothing executed.
+
+Formulas become pictures here: Sphinx's own way fetches MathJax whenever a page is read.
+"""
+
+import html
+import logging
+import re
+
+from docutils import nodes
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
 
 project = "KDPL notebooks"
 author = "The KDPL notebooks authors"
@@ -19,3 +30,40 @@ nb_mime_priority_overrides = [
 nb_ipywidgets_js = {}
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+html_math_renderer = "drawn"
+logging.getLogger("matplotlib.mathtext").setLevel(logging.WARNING)  # it tells of every letter from another font
+
+SIZE = 16  # of a formula's letters, in pixels
+LETTER = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
+
+
+def drawn(latex: str) -> str:
+    """A formula as inline SVG in the colour of the text around it, with its source in words for a screen reader."""
+    written = re.sub(r"\\tfrac(\w)(\w)", r"\\frac{\1}{\2}", " ".join(latex.split()))  # matplotlib knows no \tfrac12
+    path = TextPath((0, 0), f"${written}$", size=SIZE)
+    corners = path.get_extents()
+    steps = []
+    for points, code in path.iter_segments(curves=True, simplify=False):
+        numbers = [] if code == Path.CLOSEPOLY else [f"{-x if i % 2 else x:.2f}" for i, x in enumerate(points)]
+        steps.append(LETTER[code] + " ".join(numbers))
+    box = f"{corners.x0:.2f} {-corners.y1:.2f} {corners.width:.2f} {corners.height:.2f}"
+    place = f"width:{corners.width / SIZE:.2f}em;height:{corners.height / SIZE:.2f}em"
+    return (
+        f'<svg role="img" aria-label="{html.escape(latex)}" viewBox="{box}" fill="currentColor" '
+        f'style="margin:0 .1em;{place};vertical-align:{corners.y0 / SIZE:.2f}em"><path d="{"".join(steps)}"/></svg>'
+    )
+
+
+def inline_formula(translator, node) -> None:
+    translator.body.append(drawn(node.astext()))
+    raise nodes.SkipNode
+
+
+def displayed_formula(translator, node) -> None:
+    large = drawn(node.astext().replace(r"\frac", r"\dfrac"))
+    translator.body.append(f'<p style="text-align:center;font-size:1.15em">{large}</p>')
+    raise nodes.SkipNode
+
+
+def setup(app) -> None:
+    app.add_html_math_renderer("drawn", (inline_formula, None), (displayed_formula, None))

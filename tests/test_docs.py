@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import runpy
 import subprocess
 import sys
 import urllib.parse
@@ -105,7 +106,8 @@ def test_pages_are_built_offline(build, tmp_path):
     source.mkdir()
     made = build.readable(notebook())
     made.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
-    made.cells.insert(0, nbformat.v4.new_markdown_cell("# A lesson", id="01-t"))
+    words = "# A lesson\n\nOf $s$ and $t$:\n\n$$\\tfrac12 \\sum_c t_c \\log s_c$$"
+    made.cells.insert(0, nbformat.v4.new_markdown_cell(words, id="01-t"))
     nbformat.write(made, source / "lesson.ipynb")
     (source / "index.md").write_text("# Start\n\n```{toctree}\nlesson\n```\n")
     (source / "conf.py").write_text((ROOT / "docs" / "conf.py").read_text())
@@ -115,6 +117,21 @@ def test_pages_are_built_offline(build, tmp_path):
     page = (tmp_path / "html" / "lesson.html").read_text(encoding="utf-8")
     assert 'alt="Words about it."' in page
     assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?://', page), "a page that needs a network"
+    assert re.findall(r'<svg role="img" aria-label="(.+?)"', page) == ["s", "t", r"\tfrac12 \sum_c t_c \log s_c"]
+
+
+@pytest.mark.skipif(not find_spec("docutils"), reason="the extra docs is not installed")
+def test_every_formula_of_a_lesson_can_be_drawn():
+    drawn = runpy.run_path(str(ROOT / "docs" / "conf.py"))["drawn"]
+    found = []
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                text = re.sub(r"```.*?```|`[^`]*`", "", cell.source, flags=re.DOTALL)
+                found += re.findall(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", text, re.DOTALL)
+    formulas = {"".join(pair) for pair in found}
+    assert len(formulas) > 8
+    assert all("<path" in drawn(formula) for formula in formulas)
 
 
 # --- the course kit --------------------------------------------------------------------------------------------------
