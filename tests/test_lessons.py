@@ -160,6 +160,15 @@ def test_the_instructors_notebook_tells_the_known_mistakes():
     assert "For the instructor" in text and "For the instructor" not in build.text_of(path)
 
 
+def test_the_twelve_questions_have_twelve_answers():
+    texts = {path.name[:2]: path.read_text(encoding="utf-8") for path in SOURCES}
+    asked = texts["00"].split("## Twelve questions")[1].split("## Try it yourself")[0]
+    answered = texts["11"].split("## Twelve answers")[1].split("</details>")[0]
+    twelve = [str(i) for i in range(1, 13)]
+    assert re.findall(r"^(\d+)\. .+\?", asked, re.MULTILINE) == twelve
+    assert re.findall(r"^(\d+)\. .+", answered, re.MULTILINE) == twelve
+
+
 @each
 def test_an_instructor_knows_where_to_stop(path):
     """In front of a heading that is there."""

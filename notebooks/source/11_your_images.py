@@ -208,6 +208,31 @@ Put your own folder into the second cell and run all. Without labels the last se
 is all you have: look at single pictures before you trust it.
 """
 
+# %% [markdown] 11-answers-why (try)
+r"""
+## Twelve answers
+
+You wrote down answers to twelve questions in [lesson 00](00_start_here.ipynb), before all this. Answer them again, and
+then unfold.
+
+<details><summary>Answers</summary>
+
+1. A class is only a sentence, and a sentence for it can be written without a picture of it.
+2. All logits are multiplied by one number above zero: the largest stays the largest.
+3. Badly calibrated; here, too sure of itself.
+4. The best of ten is partly the luckiest on the pictures that chose it.
+5. The context: four vectors as wide as the text tower's tokens. `PromptLearner.ctx.numel()` counts the numbers.
+6. The names are an argument of the prompt; what is learned stands in front of any name.
+7. Which other names are thinkable, and how sure the teacher is.
+8. The loss: the symmetric KL to the teacher's distribution in place of the label's cross-entropy.
+9. They draw the same number of pictures from each class, and they judge the result.
+10. It averages its probabilities over the batch and keeps the K highest names.
+11. Both methods saw the same pictures in the same order: what the draw adds to both cancels in the difference.
+12. Where the teacher knows nothing of these pictures that the student does not know.
+
+</details>
+"""
+
 # %% [markdown] 11-limits (limits)
 r"""
 ## When it fails
