@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 from torch.nn import functional as F
 
 from kdpl_utils import checks
@@ -444,6 +445,14 @@ def test_predictions_without_widgets(capsys):
     bundle, _ = checks.predict("bits", "How many?", 0, 4, "bits")._repr_mimebundle_()
     assert bundle["text/plain"] == "Predict. How many? (0 bits to 4 bits; without widgets: said=…)"
     assert bundle["text/html"] == f"<p>{bundle['text/plain']}</p>"
+
+
+@pytest.mark.parametrize("options", [(), ("a", "b")])
+def test_a_prediction_is_a_widget_and_words(options):
+    asked = checks.predict("which", "Which?", options=options)
+    shown, _ = DisplayFormatter().format(asked)
+    assert shown["application/vnd.jupyter.widget-view+json"]["model_id"] == asked.box.model_id
+    assert shown["text/plain"].startswith("Predict. Which?") and "Which?" in shown["text/html"]
 
 
 def test_choices_are_taken_by_a_click(capsys):

@@ -333,10 +333,15 @@ def test_models_and_settings_are_text_too():
 # --- Colab's older line
 
 
-def test_with_ipywidgets_7():
-    """These tests again under ipywidgets 7.7.1 (Colab's), where KDPL_IPYWIDGETS7 names a folder that holds it.
+@pytest.mark.parametrize(
+    ("file", "which"),
+    [("widgets/test_widgets.py", ""), ("checks/test_checks.py", "prediction or choices or summary")],
+)
+def test_with_ipywidgets_7(file, which):
+    """These tests, and those of the predictions, again under ipywidgets 7.7.1 (Colab's).
 
-    pip install --target FOLDER --no-deps ipywidgets==7.7.1 ipython_genutils
+    KDPL_IPYWIDGETS7 names a folder that holds it: pip install --target FOLDER --no-deps ipywidgets==7.7.1
+    ipython_genutils
     """
     folder = os.environ.get("KDPL_IPYWIDGETS7")
     if W.__version__.startswith("7."):
@@ -349,7 +354,8 @@ def test_with_ipywidgets_7():
         [sys.executable, "-c", "import ipywidgets; print(ipywidgets.__version__)"], env=env
     )
     assert version.startswith(b"7."), f"{folder} holds ipywidgets {version.decode().strip()}"
-    run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
+    run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", which]
+    run.append(str(Path(__file__).parents[1] / file))
     done = subprocess.run(run, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
 
