@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import base64
+import importlib
 import io
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -219,6 +221,36 @@ def photographed(page: Path) -> tuple[str, bytes]:
     return f"{words}The first: {first}.", out.getvalue()
 
 
+def fault_page() -> str:
+    """A page of all that can go wrong, made of the very tables that the tests start from (``tests/faults.py``)."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    modules = [importlib.import_module(path.stem) for path in sorted((ROOT / "tests").glob("test_faults_*.py"))]
+    tables = {title: rows for module in modules for title, rows in module.PAGE.items()}
+    number = sum(map(len, tables.values()))
+    text = f"""# What can go wrong
+
+Each row is a test of this suite, {number} of them: what goes wrong, a part of what is said (… stands for words of the
+case), and what is kept. A row without a sentence is understood, and nothing has to be said.
+"""
+    for title, rows in tables.items():
+        text += f"\n## {title}\n\n| what goes wrong | what is said | what is kept |\n|---|---|---|\n"
+        for fault, row in rows.items():
+            said = "<br>".join(quoted(sentence) for sentence in row.sentences) or "–"
+            text += f"| {as_words(fault)} | {said} | {as_words(row.kept)} |\n"
+    return text
+
+
+def as_words(text: str) -> str:
+    """Text in a table of Markdown: every sign stands for itself."""
+    return re.sub(r"([\\`*_{}\[\]<>#|$@&~])", r"\\\1", text)
+
+
+def quoted(text: str) -> str:
+    from kdpl_utils.support.markdown import as_code
+
+    return as_code(text).replace("|", "\\|")
+
+
 def on_white(frame, height: int):
     from PIL import Image
 
@@ -247,6 +279,7 @@ def build(run: bool, gallery: bool, repository: str | None) -> Path:
         draw_gallery(notebooks)
     shutil.copy(DOCS / "conf.py", source)
     titles = "\n".join(f"notebooks/{path.stem}" for path in sorted(NOTEBOOKS.glob("*.ipynb")))
+    (source / "faults.md").write_text(fault_page(), encoding="utf-8")
     index = (DOCS / "index.md").read_text(encoding="utf-8").replace("{{notebooks}}", titles)
     index = index.replace("{{course}}", "\n".join(course.write_course(source)))
     if GALLERY.exists():

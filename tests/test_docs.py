@@ -109,7 +109,8 @@ def test_pages_are_built_offline(build, tmp_path):
     words = "# A lesson\n\nOf $s$ and $t$:\n\n$$\\tfrac12 \\sum_c t_c \\log s_c$$"
     made.cells.insert(0, nbformat.v4.new_markdown_cell(words, id="01-t"))
     nbformat.write(made, source / "lesson.ipynb")
-    (source / "index.md").write_text("# Start\n\n```{toctree}\nlesson\n```\n")
+    (source / "faults.md").write_text(build.fault_page(), encoding="utf-8")
+    (source / "index.md").write_text("# Start\n\n```{toctree}\nlesson\nfaults\n```\n")
     (source / "conf.py").write_text((ROOT / "docs" / "conf.py").read_text())
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(source), str(tmp_path / "html")]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -118,6 +119,8 @@ def test_pages_are_built_offline(build, tmp_path):
     assert 'alt="Words about it."' in page
     assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?://', page), "a page that needs a network"
     assert re.findall(r'<svg role="img" aria-label="(.+?)"', page) == ["s", "t", r"\tfrac12 \sum_c t_c \log s_c"]
+    faults = (tmp_path / "html" / "faults.html").read_text(encoding="utf-8")
+    assert faults.count("<tr") > 60 and "<img src=x" not in faults and "the other pictures" in faults
 
 
 @pytest.mark.skipif(not find_spec("docutils"), reason="the extra docs is not installed")

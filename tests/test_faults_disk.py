@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,11 +17,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from faults import Fault, pattern
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from kdpl_utils.apps.cli import main
 from kdpl_utils.experiments import lab as lab_module
+from kdpl_utils.experiments.cache import FeatureCache
 from kdpl_utils.experiments.lab import Lab
 from kdpl_utils.experiments.plan import is_complete, plan
 from kdpl_utils.experiments.run import check_main_guard, run
@@ -58,24 +61,25 @@ def not_allowed(part):
     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-NO_ROOM = r"^There is no room left on the disk of .* to write kept.json: make some .* what was complete is kept\.$"
-CANNOT = r"kept.json cannot be written \({}\): choose another folder, or make this one writable\.$"
+NO_ROOM = "There is no room left on the disk of … to write kept.json: make some … what was complete is kept."
+CANNOT = "…/kept.json cannot be written ({}): choose another folder, or make this one writable."
+LAST_STAYS = "the file that was there before, and nothing beside it"
 WRITES = {
-    "a full disk": (out_of_room, NO_ROOM),
-    "a full disk, in the words of safetensors": (out_of_room_as_safetensors_says_it, NO_ROOM),
-    "a quota": (over_the_quota, NO_ROOM),
-    "a read-only disk": (read_only, CANNOT.format("read-only file system")),
-    "a folder of somebody else": (not_allowed, CANNOT.format("permission denied")),
+    "a full disk": Fault(out_of_room, NO_ROOM, LAST_STAYS),
+    "a full disk, in the words of safetensors": Fault(out_of_room_as_safetensors_says_it, NO_ROOM, LAST_STAYS),
+    "a quota": Fault(over_the_quota, NO_ROOM, LAST_STAYS),
+    "a read-only disk": Fault(read_only, CANNOT.format("read-only file system"), LAST_STAYS),
+    "a folder of somebody else": Fault(not_allowed, CANNOT.format("permission denied"), LAST_STAYS),
 }
 
 
 @pytest.mark.parametrize("case", WRITES)
 def test_a_write_that_fails_is_one_sentence_and_leaves_what_was_there(case, tmp_path):
-    write, sentence = WRITES[case]
+    write, sentence, _ = WRITES[case]
     path = write_json(tmp_path / "kept.json", {"good": 1})
-    with pytest.raises(OSError, match=sentence) as error:
+    with pytest.raises(OSError) as error:
         write_whole(path, write)
-    assert "\n" not in str(error.value)
+    assert re.fullmatch(pattern(sentence), str(error.value))
     assert read_json(path) == {"good": 1} and [entry.name for entry in tmp_path.iterdir()] == ["kept.json"]
 
 
@@ -102,7 +106,7 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("save", [save_file, torch.save], ids=["safetensors", "torch.save"])
 def test_a_disk_that_really_is_full(save, small_disk):
     path = write_json(small_disk / "kept.json", {"good": 1})
-    with pytest.raises(DiskFull, match=NO_ROOM):
+    with pytest.raises(DiskFull, match=pattern(NO_ROOM)):
         write_whole(path, lambda part: save({"a": torch.zeros(10**5)}, part))
     assert read_json(path) == {"good": 1} and [entry.name for entry in small_disk.iterdir()] == ["kept.json"]
 
@@ -121,27 +125,30 @@ def temporary(name, host=None, process=None, letters="abcdefgh"):
 
 
 DAY = 24 * 3600 + 60
-LEFT = {  # the file, how old it is, whether it is removed
-    "of a killed process": (temporary("a.json"), 0, True),
-    "of one that still writes": (temporary("a.json", process=os.getpid()), DAY, False),
-    "of another host, old": (temporary("a.json", host="elsewhere"), DAY, True),
-    "of another host, new": (temporary("a.json", host="elsewhere"), 0, False),
-    "of another host, from the future: a clock was set back": (temporary("a.json", host="elsewhere"), -DAY, True),
-    "of the user": (".a.json.part", DAY, False),
+GONE, STAYS = "it is removed", "it stays"
+LEFT = {  # the name of a temporary file, and how old it is
+    "a temporary file of a killed process": Fault(lambda: (temporary("a.json"), 0), (), GONE),
+    "one of a process that still writes": Fault(lambda: (temporary("a.json", process=os.getpid()), DAY), (), STAYS),
+    "one of another host, old": Fault(lambda: (temporary("a.json", host="elsewhere"), DAY), (), GONE),
+    "one of another host, new": Fault(lambda: (temporary("a.json", host="elsewhere"), 0), (), STAYS),
+    "one of another host, from the future: a clock was set back": Fault(
+        lambda: (temporary("a.json", host="elsewhere"), -DAY), (), GONE
+    ),
+    "a file of the user's that is called nearly so": Fault(lambda: (".a.json.part", DAY), (), STAYS),
 }
 
 
 @pytest.mark.parametrize("case", LEFT)
 @pytest.mark.parametrize("how", ["the same file is written", "a run is started"])
 def test_temporary_files_are_removed_when_nobody_writes_them(how, case, tmp_path):
-    name, age, is_removed = LEFT[case]
+    name, age = LEFT[case].given()
     (tmp_path / name).write_text("half")
     os.utime(tmp_path / name, (time.time() - age,) * 2)
     if how == "a run is started":
         Lab(tmp_path)
     else:
         write_json(tmp_path / "a.json", {})
-    assert (tmp_path / name).exists() != is_removed
+    assert (STAYS if (tmp_path / name).exists() else GONE) == LEFT[case].kept
 
 
 def test_a_temporary_file_names_its_host_and_process(tmp_path):
@@ -188,26 +195,58 @@ def remove(path):
     path.unlink()
 
 
-DAMAGES = [cut, empty, change, replace_by_text]
+DAMAGES = {"is cut": cut, "is empty": empty, "has one bit changed": change, "is another page": replace_by_text}
+MADE_AGAIN = "all others; this one is made again"
+JSON_DAMAGED = "scores.json is damaged (cut short or changed): it is made again."
+TENSORS_DAMAGED = "…/features.safetensors is damaged"
+DAMAGED_JSON = {
+    f"a file of scores that {how}": Fault(damage, JSON_DAMAGED, MADE_AGAIN) for how, damage in DAMAGES.items()
+}
+DAMAGED_TENSORS = {
+    f"a file of features that {how}": Fault(damage, TENSORS_DAMAGED, MADE_AGAIN) for how, damage in DAMAGES.items()
+}
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_json_is_named_and_not_there(damage, tmp_path):
+@pytest.mark.parametrize("case", DAMAGED_JSON)
+def test_damaged_json_is_named_and_not_there(case, tmp_path):
+    damage, sentence, _ = DAMAGED_JSON[case]
     path = write_json(tmp_path / "scores.json", {"base": 71.25, "novel": float("nan"), "pair": (1, 2)})
+    other = write_json(tmp_path / "other.json", {"base": 1})
     assert read_json(path)["base"] == 71.25
     damage(path)
-    with pytest.warns(UserWarning, match="scores.json is damaged .* made again"):
+    with pytest.warns(UserWarning, match=pattern(sentence)):
         assert read_json(path) is None
+    write_json(path, {"base": 71.25})
+    assert read_json(path) == {"base": 71.25} and read_json(other) == {"base": 1}
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_tensors_are_named(damage, tmp_path):
+@pytest.mark.parametrize("case", DAMAGED_TENSORS)
+def test_damaged_tensors_are_named(case, tmp_path):
+    damage, sentence, _ = DAMAGED_TENSORS[case]
     path = write_tensors(tmp_path / "features.safetensors", {"a": torch.arange(50.0)}, {"key": "x"})
     header, tensors = read_tensors(path)
     assert header == {"key": "x"} and torch.equal(tensors["a"], torch.arange(50.0))
     damage(path)
-    with pytest.raises(disk.Damaged, match="features.safetensors is damaged"):
+    with pytest.raises(disk.Damaged, match=pattern(sentence)):
         read_tensors(path)
+
+
+@pytest.mark.parametrize("case", DAMAGED_TENSORS)
+def test_of_damaged_features_none_but_they_are_made_again(case, tmp_path):
+    made = []
+
+    def make(rows):
+        made.append(rows)
+        return torch.arange(3.0)
+
+    cache = FeatureCache(tmp_path)
+    cache.tensor(("mine",), 3, make)
+    cache.tensor(("another",), 3, make)
+    path = next(path for path in tmp_path.glob("*.safetensors") if read_tensors(path)[0]["key"] == "mine")
+    DAMAGED_TENSORS[case].given(path)
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert torch.equal(cache.tensor(("mine",), 3, make), torch.arange(3.0)) and len(made) == 3
+    assert torch.equal(cache.tensor(("another",), 3, make), torch.arange(3.0)) and len(made) == 3
 
 
 def test_files_of_earlier_versions_have_no_checksum_and_are_read(tmp_path):
@@ -230,7 +269,7 @@ def without_seconds(rows):
     return [{column: value for column, value in row.items() if not column.startswith("seconds")} for row in rows]
 
 
-@pytest.mark.parametrize("damage", [*DAMAGES, remove])
+@pytest.mark.parametrize("damage", [*DAMAGES.values(), remove])
 @pytest.mark.parametrize("what", ["scores", "training.json", "learned.safetensors"])
 @pytest.mark.filterwarnings("ignore:.*is damaged")
 def test_a_damaged_file_of_a_run_is_made_again_with_the_same_numbers(what, damage, done):
@@ -447,3 +486,11 @@ def test_a_full_disk_ends_the_command_instead_of_failing_every_run(tmp_path, mon
     assert main(["reproduce", "--world", WORLD, "--out", str(tmp_path), *few]) == 2
     error = capsys.readouterr().err
     assert "There is no room left on the disk" in error and len(error.splitlines()) == 1 and len(trained) == 1
+
+
+PAGE = {
+    "A disk that takes nothing more": WRITES,
+    "What killed processes leave": LEFT,
+    "Scores that are damaged": DAMAGED_JSON,
+    "Features that are damaged": DAMAGED_TENSORS,
+}

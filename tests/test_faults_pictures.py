@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
+from faults import Fault, pattern
 from PIL import Image
 
 import kdpl_utils as kd
@@ -30,37 +31,46 @@ def encoded(image, kind, **options):
 NOISE = Image.effect_noise((80, 60), 60)
 JPEG, PNG = encoded(NOISE, "JPEG"), encoded(NOISE, "PNG")
 HUGE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 40_000, 40_000) + PNG[24:]  # checksum and all else wrong
-BROKEN = {  # what a file called .jpg holds → what is said of it
-    "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n", "its content is none of"),
-    "PDF": (b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\n", "its content is none of"),
-    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "its content is none of"),
-    "a web page": (b"<!doctype html><title>404</title>", "its content is none of"),
-    "nothing": (b"", "its content is none of"),
-    "zeros": (bytes(5000), "its content is none of"),
-    "a cut JPEG": (JPEG[: len(JPEG) // 2], "truncated"),
-    "a cut PNG": (PNG[: len(PNG) // 2], "."),
-    "a PNG with a wrong header": (HUGE, "."),
-    "a bomb of 400 million pixels": (encoded(Image.new("1", (20_000, 20_000)), "PNG"), "more pixels than Pillow opens"),
-    "a GIF without its colours": (encoded(NOISE, "GIF")[:200], "."),
-    "a TIFF whose directory is elsewhere": (b"II*\0\xff\xff\xff\x7f", "."),
-    "a WebP of noise": (b"RIFF\x40\0\0\0WEBPVP8 " + bytes(range(60)), "."),
-    "a BMP of no size": (encoded(Image.new("RGB", (4, 4)), "BMP")[:18] + bytes(36), "."),
+NO_KIND = "cannot be read as a picture (its content is none of "
+UNREADABLE = "cannot be read as a picture ("
+OTHERS_STAY = "the other pictures, and what was computed from them"
+CONTENTS = {  # what a file called .jpg holds
+    "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n", NO_KIND),
+    "PDF": (b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\n", NO_KIND),
+    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", NO_KIND),
+    "a web page": (b"<!doctype html><title>404</title>", NO_KIND),
+    "nothing": (b"", NO_KIND),
+    "zeros": (bytes(5000), NO_KIND),
+    "a cut JPEG": (JPEG[: len(JPEG) // 2], UNREADABLE + "… truncated"),
+    "a cut PNG": (PNG[: len(PNG) // 2], UNREADABLE),
+    "a PNG with a wrong header": (HUGE, UNREADABLE),
+    "a bomb of 400 million pixels": (
+        encoded(Image.new("1", (20_000, 20_000)), "PNG"),
+        UNREADABLE + "it has more pixels than Pillow opens",
+    ),
+    "a GIF without its colours": (encoded(NOISE, "GIF")[:200], UNREADABLE),
+    "a TIFF whose directory is elsewhere": (b"II*\0\xff\xff\xff\x7f", UNREADABLE),
+    "a WebP of noise": (b"RIFF\x40\0\0\0WEBPVP8 " + bytes(range(60)), UNREADABLE),
+    "a BMP of no size": (encoded(Image.new("RGB", (4, 4)), "BMP")[:18] + bytes(36), UNREADABLE),
 }
+BROKEN = {f"a .jpg that holds {what}": Fault(*row, OTHERS_STAY) for what, row in CONTENTS.items()}
+every_broken_file = pytest.mark.parametrize("broken", BROKEN, indirect=True)
 
 
-@pytest.fixture(params=BROKEN)
+@pytest.fixture
 def broken(request, tmp_path):
     """A folder and a tar file with a broken picture between two good ones."""
-    content, reason = BROKEN[request.param]
+    content, sentence, _ = BROKEN[request.param]
     folder = tmp_path / "pictures"
     folder.mkdir()
     for name, bytes_of in (("1.jpg", JPEG), ("2.jpg", content), ("3.jpg", PNG)):
         (folder / name).write_bytes(bytes_of)
     with tarfile.open(tmp_path / "pictures.tar", "w") as archive:
         archive.add(folder, ".")
-    return tmp_path, rf"2\.jpg cannot be read as a picture \(.*{reason}.*\)"
+    return tmp_path, rf"2\.jpg {pattern(sentence)}.+\): fetch or convert it again, or remove it\."
 
 
+@every_broken_file
 def test_it_is_left_out_of_a_folder(broken):
     home, sentence = broken
     with pytest.warns(UserWarning, match=rf"1 of 3 pictures .*left out: .*{sentence}"):
@@ -71,6 +81,7 @@ def test_it_is_left_out_of_a_folder(broken):
     assert whole.train.key == world.train.key  # so that what was computed from the others stays
 
 
+@every_broken_file
 def test_it_is_left_out_of_a_tar_file(broken):
     home, sentence = broken
     with pytest.warns(UserWarning, match=rf"1 of 3 pictures .*left out: .*{sentence}"):
@@ -78,6 +89,7 @@ def test_it_is_left_out_of_a_tar_file(broken):
     assert [image.size for image in world.train.images] == [(80, 60)] * 2
 
 
+@every_broken_file
 def test_it_ends_no_stream(broken):
     home, _ = broken
     with pytest.warns(UserWarning, match="1 members cannot be read as pictures and were skipped: pictures.tar/2.jpg"):
@@ -87,6 +99,7 @@ def test_it_ends_no_stream(broken):
         list(kd.Shards(home / "pictures.tar"))
 
 
+@every_broken_file
 def test_it_costs_predict_no_other(broken):
     home, sentence = broken
     rows = list(named_pictures(lambda images: [[("a", images[0].width)]], [home / "pictures"]))
@@ -94,6 +107,7 @@ def test_it_costs_predict_no_other(broken):
     assert rows[0][2] == rows[2][2] == "" and re.search(sentence, rows[1][2])
 
 
+@every_broken_file
 def test_it_is_named_by_inspect_and_by_encoding(broken):
     home, sentence = broken
     student = kd.load_vlm("emoji-student-rn", device="cpu")
@@ -121,24 +135,40 @@ def turned():
     return Image.fromarray(ramp(255, np.uint8)).convert("RGB"), {"exif": exif}
 
 
-ODD = {  # a file's name and picture → what two of its pixels look like, and its size
-    "16 bit": ("a.png", lambda: (Image.fromarray(ramp(65535, np.uint16)), {}), (64, 48), {(0, 0): 0, (63, 47): 255}),
-    "32 bit": ("a.tif", lambda: (Image.fromarray(ramp(2e9, np.int32)), {}), (64, 48), {(0, 0): 0, (63, 47): 255}),
-    "float": ("a.tif", lambda: (Image.fromarray(ramp(1, np.float32)), {}), (64, 48), {(0, 0): 0, (63, 47): 255}),
-    "a dark drawing": ("a.png", lambda: (drawing(), {}), (64, 48), {(0, 0): 255, (20, 20): 20}),
-    "the same as WebP": ("a.webp", lambda: (drawing(), {"lossless": True}), (64, 48), {(0, 0): 255, (20, 20): 20}),
-    "in grey": ("a.png", lambda: (drawing().convert("LA"), {}), (64, 48), {(0, 0): 255, (20, 20): 22}),
+LOOKS = {  # a file's name and picture → its size, and what two of its pixels look like
+    "of 16 bits": (
+        "a.png",
+        lambda: (Image.fromarray(ramp(65535, np.uint16)), {}),
+        (64, 48),
+        {(0, 0): 0, (63, 47): 255},
+    ),
+    "of 32 bits": ("a.tif", lambda: (Image.fromarray(ramp(2e9, np.int32)), {}), (64, 48), {(0, 0): 0, (63, 47): 255}),
+    "of floating point": (
+        "a.tif",
+        lambda: (Image.fromarray(ramp(1, np.float32)), {}),
+        (64, 48),
+        {(0, 0): 0, (63, 47): 255},
+    ),
+    "that is dark on nothing": ("a.png", lambda: (drawing(), {}), (64, 48), {(0, 0): 255, (20, 20): 20}),
+    "that is dark on nothing, as WebP": (
+        "a.webp",
+        lambda: (drawing(), {"lossless": True}),
+        (64, 48),
+        {(0, 0): 255, (20, 20): 20},
+    ),
+    "that is grey on nothing": ("a.png", lambda: (drawing().convert("LA"), {}), (64, 48), {(0, 0): 255, (20, 20): 22}),
     "with a palette": ("a.png", lambda: (drawing().quantize(), {}), (64, 48), {(0, 0): 255, (20, 20): 20}),
     "turned by a quarter": ("a.jpg", turned, (48, 64), {(0, 63): 255, (47, 0): 0}),
     "for print": ("a.jpg", lambda: (Image.new("CMYK", (64, 48), (0, 0, 0, 255)), {}), (64, 48), {(0, 0): 0}),
-    "black and white": ("a.png", lambda: (Image.new("1", (64, 48), 1), {}), (64, 48), {(0, 0): 255}),
+    "in black and white": ("a.png", lambda: (Image.new("1", (64, 48), 1), {}), (64, 48), {(0, 0): 255}),
 }
+ODD = {f"a picture {what}": Fault(looks, (), "the same picture in every way in") for what, looks in LOOKS.items()}
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", ODD)
 def test_every_way_in_sees_the_same(kind, tmp_path):
-    name, make, size, shades = ODD[kind]
+    name, make, size, shades = ODD[kind].given
     image, options = make()
     path = tmp_path / "in" / name
     path.parent.mkdir()
@@ -259,7 +289,7 @@ def parts(train, test, val=""):
 CATS = ("cat", "dog")
 NO_TEST = "has no test pictures, so those for validation are tested on"
 ONE = "one class cannot be told from anything, so they count as unlabelled"
-LAYOUTS = {  # what lies where → class names, (train, val, test), the sentences that are said and no others
+TREES = {  # what lies where → class names, (train, val, test), the sentences that are said and no others
     "classes": (TEN, CATS, (10, 4, 6), [f"has no subfolders train and test, {CUT}"]),
     "train and test": (SPLIT, CATS, (9, 0, 5), []),
     "train, valid and test": (parts("train", "test", "valid"), CATS, (9, 2, 5), []),
@@ -297,7 +327,7 @@ LAYOUTS = {  # what lies where → class names, (train, val, test), the sentence
     "unlabelled parts": ({"train": 9, "test": 3}, (), (9, 0, 0),
                          ["the 3 pictures of test have no labels, so nothing can be scored on them"]),
     "parts in the classes": ({"cat/train": 5, "cat/test": 3, "dog/Train": 4, "dog/Test": 2}, CATS, (9, 0, 5), []),
-    "a stray picture": (TEN | {".": 1}, CATS, (10, 4, 6), ["1 pictures lie beside the subfolders .*: 000.png", CUT]),
+    "a stray picture": (TEN | {".": 1}, CATS, (10, 4, 6), ["1 pictures lie beside the subfolders …: 000.png", CUT]),
     "a stray picture in train": (parts("train", "test") | {"train": 1}, CATS, (9, 0, 5), ["lie in train beside"]),
     "a folder beside the parts": (SPLIT | {"samples": 3}, CATS, (9, 0, 5),
                                   ["Beside train, val and test there is samples, which is left out"]),
@@ -309,11 +339,11 @@ LAYOUTS = {  # what lies where → class names, (train, val, test), the sentence
     "one class in parts": ({"train/cat": 10, "test/cat": 5}, (), (15, 0, 0), [ONE]),
     "a folder that names no class": ({"images": 10}, (), (10, 0, 0), ["one subfolder images, which names no class"]),
     "only pictures for training": ({"train": 10}, (), (10, 0, 0), []),
-    "an empty subfolder": (TEN | {"emu": 0}, CATS, (10, 4, 6), ["1 subfolders have no picture .*: emu", CUT]),
+    "an empty subfolder": (TEN | {"emu": 0}, CATS, (10, 4, 6), ["1 subfolders have no picture …: emu", CUT]),
     "a train among toys": ({"train/old": 5, "train/new": 5, "ship": 10}, ("ship", "train"), (10, 4, 6),
-                           ["1 of 2 classes .*.train: new, old.", "train is taken for a class", CUT]),
+                           ["1 of 2 classes … (train: new, old)", "train is taken for a class", CUT]),
     "groups of classes": ({"pets/cat": 5, "pets/dog": 5, "farm/cow": 5, "farm/pig": 5}, ("farm", "pets"), (10, 4, 6),
-                          ["2 of 2 classes have their pictures in subfolders .farm: cow, pig.*first level", CUT]),
+                          ["2 of 2 classes have their pictures in subfolders (farm: cow, pig… first level", CUT]),
     "numbers": ({str(n): 2 for n in range(12)}, tuple(str(n) for n in range(12)), (12, 0, 12), [CUT]),
     "numbers behind letters": ({f"class{n}": 2 for n in range(12)}, tuple(f"class{n}" for n in range(12)), (12, 0, 12),
                                [CUT]),
@@ -324,35 +354,55 @@ LAYOUTS = {  # what lies where → class names, (train, val, test), the sentence
 }  # fmt: skip
 
 
+def in_words(names, numbers):
+    """The classes of a world and the pictures of its parts."""
+    parts = [f"{number} for {part}" for number, part in zip(numbers, ("training", "validation", "testing")) if number]
+    return f"{', '.join(names) or 'no class'}: {', '.join(parts)}"
+
+
+LAYOUTS = {
+    f"a folder: {what}": Fault(tree, tuple(said), in_words(names, numbers))
+    for what, (tree, names, numbers, said) in TREES.items()
+}
+
+
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_a_layout_is_understood_and_what_is_odd_is_said(kind, tmp_path):
-    tree, names, expected, sentences = LAYOUTS[kind]
+    tree, sentences, kept = LAYOUTS[kind]
     world, said = read(fill(tmp_path, tree))
-    assert (world.classnames, sizes(world)) == (names, expected), said
-    assert len(said) == len(sentences) and all(re.search(a, b) for a, b in zip(sentences, said)), said
+    assert in_words(world.classnames, sizes(world)) == kept, said
+    assert len(said) == len(sentences) and all(re.search(pattern(a), b) for a, b in zip(sentences, said)), said
     again, _ = read(tmp_path)
     assert [again.train.key, again.test.key] == [world.train.key, world.test.key]
     shades = [image.getpixel((0, 0)) for split in (world.train, world.val, world.test) for image in split.images]
     assert len(set(shades)) == len(shades)  # no picture in two parts
 
 
-MISTAKES = {  # what lies where, what is asked for → the sentence
+WISHES = {  # what lies where, what is asked for → the sentence
     "as many in the folder itself": (TEN | {".": 20}, {}, "20 pictures lie in the folder itself and 20 in subfolders"),
-    "fewer names": (TEN, {"classnames": ["cat"]}, "1 names for the 2 subfolders of .* in the order cat, dog"),
-    "a name of another folder": (TEN, {"classnames": ["dog", "emu"]}, "'dog' is that of a subfolder .*with another"),
+    "fewer names": (TEN, {"classnames": ["cat"]}, "1 names for the 2 subfolders of … in the order cat, dog"),
+    "a name of another folder": (TEN, {"classnames": ["dog", "emu"]}, "'dog' is that of a subfolder … with another"),
     "a name for no folder": (TEN, {"classnames": {"emu": "Emu"}}, "no subfolder 'emu': it has cat, dog"),
     "names by folder for one heap": ({".": 3}, {"classnames": {"a": "b"}}, "give a list of names instead"),
     "labels of one heap": ({".": 3}, {"labelled": True}, "no pictures in subfolders: make one for each class"),
 }  # fmt: skip
+FOLDER_STAYS = "the folder is as it was"
+MISTAKES = {f"a wish: {what}": Fault(row[:2], row[2], FOLDER_STAYS) for what, row in WISHES.items()}
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", MISTAKES)
 def test_what_cannot_be_understood_is_refused_in_a_sentence(kind, tmp_path):
-    tree, options, sentence = MISTAKES[kind]
-    with pytest.raises(ValueError, match=sentence) as caught:
-        folder_world(fill(tmp_path, tree), dictionary=["tree"], **options)
-    assert "\n" not in str(caught.value)
+    (tree, options), sentence, _ = MISTAKES[kind]
+    before = times(fill(tmp_path, tree))
+    with pytest.raises(ValueError, match=pattern(sentence)) as caught:
+        folder_world(tmp_path, dictionary=["tree"], **options)
+    assert "\n" not in str(caught.value) and times(tmp_path) == before
+
+
+def times(folder):
+    """When each thing below a folder was changed."""
+    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def shade_of(world):
@@ -416,28 +466,38 @@ def test_nothing_moves_when_another_class_comes_or_is_renamed(tmp_path):
     assert sum(len(before[part] - after[part]) for part in before) <= 2  # to keep the shares, and no more
 
 
+COUNTS = {  # suffixes of files, DSC0001 is a picture, too → what is counted
+    "of a phone": ((".heic", ".HEIC", ".heic", ".HEIC"), "4 .heic"),
+    "of a game": ((".tga", ".tga"), "2 .tga"),
+    "of a camera": ((".cr2", ".nef", ".cr2", ".nef"), "2 .cr2, 2 .nef"),
+    "without a suffix": (("", ""), "2 without a suffix"),
+}
 OTHERS = {
-    "heic": [".heic", ".HEIC"],
-    "tga": [".tga"],
-    "raw": [".cr2", ".nef"],
-    "none": [""],
-}  # DSC0001 is a picture, too
+    f"a class whose pictures are {what}": Fault(
+        suffixes,
+        (
+            f"1 subfolders have no picture that can be read and are no classes: emu ({counted})",
+            f"files are not opened: {counted}; if these are pictures, convert them",
+            CUT,
+        ),
+        in_words(CATS, (10, 4, 6)),
+    )
+    for what, (suffixes, counted) in COUNTS.items()
+}
 
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_a_class_of_other_files_does_not_vanish_in_silence(kind, tmp_path):
+    suffixes, sentences, kept = OTHERS[kind]
     fill(tmp_path, TEN)
     (tmp_path / "emu").mkdir()
-    for n, suffix in enumerate(OTHERS[kind] * 2):
+    for n, suffix in enumerate(suffixes):
         (tmp_path / "emu" / f"DSC{n}{suffix}").write_bytes(b"something")
     (tmp_path / "cat" / "README").write_text("no picture, and no loss")
     (tmp_path / "cat" / "notes.txt").write_text("no picture, and no loss")
     world, said = read(tmp_path)
-    counted = ", ".join(f"{len(OTHERS[kind]) * 2 // len({s.lower() for s in OTHERS[kind]})} {s or 'without a suffix'}"
-                        for s in sorted({s.lower() for s in OTHERS[kind]}))  # fmt: skip
-    assert f"1 subfolders have no picture that can be read and are no classes: emu ({counted})" in said[0]
-    assert f"files are not opened: {counted}; if these are pictures, convert them" in said[1]
-    assert world.classnames == CATS and len(said) == 3
+    assert len(said) == 3 and all(re.search(pattern(a), b) for a, b in zip(sentences, said)), said
+    assert in_words(world.classnames, sizes(world)) == kept
 
 
 def test_pictures_by_other_suffixes_are_pictures(tmp_path):
@@ -459,25 +519,63 @@ def test_a_folder_of_other_files_says_what_they_are(tmp_path):
         read(tmp_path)
 
 
-def test_links_are_followed_and_loops_are_not(tmp_path):
-    elsewhere = fill(tmp_path / "elsewhere", {"cat": 10, "birds": 10})
-    root = fill(tmp_path / "root", {"dog": 10})
-    (root / "cat").symlink_to(elsewhere / "cat", target_is_directory=True)
-    (root / "loop").symlink_to(root, target_is_directory=True)
-    (root / "dog" / "up").symlink_to("..", target_is_directory=True)
-    (root / "all").symlink_to(tmp_path, target_is_directory=True)
-    (root / "hound").symlink_to("dog", target_is_directory=True)
-    (root / "gone").symlink_to("nowhere")
-    (root / "dog" / "gone.png").symlink_to("nowhere.png")
-    os.mkfifo(root / "dog" / "pipe.png")
+def link(path, target):
+    path.symlink_to(target, target_is_directory=True)
+
+
+CLASSES_STAY = in_words(CATS, (10, 4, 6))
+LINKS = {  # beside the classes cat and dog
+    "a link to a class elsewhere": Fault(
+        lambda root: ((root / "cat").rename(root.parent / "cat"), link(root / "cat", root.parent / "cat")),
+        (CUT,),
+        CLASSES_STAY,
+    ),
+    "a link in a circle": Fault(
+        lambda root: link(root / "loop", root), ("loop is a link to a folder around it", CUT), CLASSES_STAY
+    ),
+    "a link to the folder around it": Fault(
+        lambda root: link(root / "dog" / "up", ".."), ("dog/up is a link to a folder around it", CUT), CLASSES_STAY
+    ),
+    "a link to everything": Fault(
+        lambda root: link(root / "all", root.parent), ("all is a link to a folder around it", CUT), CLASSES_STAY
+    ),
+    "a link to what is there already": Fault(
+        lambda root: link(root / "hound", "dog"),
+        ("hound is a link to …/dog, which is read already, and is not followed", CUT),
+        CLASSES_STAY,
+    ),
+    "a link to nothing": Fault(
+        lambda root: link(root / "gone", "nowhere"), ("gone is a link to what is not there", CUT), CLASSES_STAY
+    ),
+    "a picture that is a link to nothing": Fault(
+        lambda root: (root / "dog" / "gone.png").symlink_to("nowhere.png"),
+        ("dog/gone.png is a link to what is not there", CUT),
+        CLASSES_STAY,
+    ),
+    "a pipe": Fault(
+        lambda root: os.mkfifo(root / "dog" / "pipe.png"), ("dog/pipe.png is no regular file", CUT), CLASSES_STAY
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_links_are_followed_and_loops_are_not(kind, tmp_path):
+    make, sentences, kept = LINKS[kind]
+    root = fill(tmp_path / "root", TEN)
+    make(root)
     world, said = read(root)
-    assert world.classnames == CATS and sum(sizes(world)) == 20
-    told = "\n".join(said)
-    for sentence in ("all is a link to a folder around it", "loop is a link to a folder around it",
-                     "dog/up is a link to a folder around it", "hound is a link to .*/dog, which is read already",
-                     "gone is a link to what is not there", "dog/gone.png is a link to what is not there",
-                     "dog/pipe.png is no regular file"):  # fmt: skip
-        assert re.search(sentence, told), sentence
+    assert in_words(world.classnames, sizes(world)) == kept, said
+    assert len(said) == len(sentences) and all(re.search(pattern(a), b) for a, b in zip(sentences, said)), said
+
+
+def test_all_of_these_at_once(tmp_path):
+    root = fill(tmp_path / "root", TEN)
+    for make, _, _ in LINKS.values():
+        make(root)
+    world, said = read(root)
+    assert in_words(world.classnames, sizes(world)) == CLASSES_STAY
+    for sentence in (sentence for row in LINKS.values() for sentence in row.sentences):
+        assert any(re.search(pattern(sentence), one) for one in said), sentence
 
 
 def test_two_folders_that_link_to_each_other(tmp_path):
@@ -501,35 +599,35 @@ def test_a_folder_that_may_not_be_opened_is_said(tmp_path, monkeypatch):
     assert world.classnames == CATS and "emu cannot be opened (Permission denied)" in said[0]
 
 
-@pytest.mark.parametrize(
-    "make, path, error, sentence",
-    [
-        (
-            lambda home: None,
-            "pixtures",
-            FileNotFoundError,
-            "no folder .*pixtures: .*; beside it there is pictures",
-        ),
-        (lambda home: None, "no/where", FileNotFoundError, "There is no folder .*no/where"),
-        (
-            lambda home: (home / "a.zip").write_bytes(b"PK"),
-            "a.zip",
-            NotADirectoryError,
-            "a.zip is a file: give",
-        ),
-        (
-            lambda home: (home / "e").mkdir(),
-            "e",
-            ValueError,
-            "e has no pictures that can be read: put",
-        ),
-    ],
-)
-def test_a_mistyped_path_is_said(make, path, error, sentence, tmp_path):
+PATHS = {  # what lies beside the folder pictures, the path that is given, and the kind of error
+    "a path with a slip of the pen": Fault(
+        (lambda home: None, "pixtures", FileNotFoundError),
+        "There is no folder …/pixtures: …; beside it there is pictures",
+        FOLDER_STAYS,
+    ),
+    "a path to nothing": Fault(
+        (lambda home: None, "no/where", FileNotFoundError), "There is no folder …/no/where", FOLDER_STAYS
+    ),
+    "an archive in place of a folder": Fault(
+        (lambda home: (home / "a.zip").write_bytes(b"PK"), "a.zip", NotADirectoryError),
+        "a.zip is a file: give the folder of pictures, unpacked if this is an archive",
+        FOLDER_STAYS,
+    ),
+    "an empty folder": Fault(
+        (lambda home: (home / "e").mkdir(), "e", ValueError), "e has no pictures that can be read: put", FOLDER_STAYS
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PATHS)
+def test_a_mistyped_path_is_said(kind, tmp_path):
+    (make, path, error), sentence, _ = PATHS[kind]
     fill(tmp_path, {"pictures": 2})
     make(tmp_path)
-    with pytest.raises(error, match=sentence):
+    before = times(tmp_path)
+    with pytest.raises(error, match=pattern(sentence)):
         read(tmp_path / path)
+    assert times(tmp_path) == before
 
 
 def test_a_home_that_nobody_has():
@@ -642,3 +740,14 @@ def test_reproduce_refuses_pictures_without_labels_before_anything_is_run(tmp_pa
     assert main([*command, "emoij/activities"]) == 2
     assert "There is no world 'emoij/activities'" in (said := capsys.readouterr().err) and "did you mean 'emoji" in said
     assert not (tmp_path / "o").exists()
+
+
+PAGE = {
+    "A file that is no picture": BROKEN,
+    "A picture of an odd kind": ODD,
+    "How a folder is laid out": LAYOUTS,
+    "What a folder is asked for and does not have": MISTAKES,
+    "Files that are not opened": OTHERS,
+    "Links": LINKS,
+    "Paths": PATHS,
+}

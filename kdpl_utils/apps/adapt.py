@@ -15,7 +15,7 @@ from ..experiments.training import MODES, Training, training_digest, unsuited
 from ..learners import LEARNERS, Learner
 from ..learners.classifier import classifier_of, export_classifier, export_onnx, has_classifier
 from ..learners.saving import save_learner
-from ..loading import model_pair, shipped_models
+from ..loading import check_model, model_pair, shipped_models
 from ..protocol import all_logits
 from ..support.disk import write_whole
 from ..support.extras import optional
@@ -87,7 +87,7 @@ def adapt_folder(
     """
     start, out = time.perf_counter(), Path(out)
     numbers = {"k": whole(k, "k", 0), "views": whole(views, "views", 0), "seed": seed_of(seed)}
-    _check_given(classnames, learner, onnx)
+    _check_given(classnames, (student, teacher), learner, onnx)
     check_replaceable(out)
     world = folder_world(folder, classnames, labelled=labelled, templates=templates, dictionary=dictionary)
     mode = _chosen_mode(world, folder, mode, labels)
@@ -118,8 +118,16 @@ def adapt_folder(
     return Adapted(learned, files, measured)
 
 
-def _check_given(classnames: Sequence[str] | Mapping[str, str] | None, learner: str, onnx: bool) -> None:
-    """Refuse names that are none, and ONNX that cannot be written, before a picture is looked at."""
+def _check_given(
+    classnames: Sequence[str] | Mapping[str, str] | None,
+    models: Sequence[tuple[str, str | None] | None],
+    learner: str,
+    onnx: bool,
+) -> None:
+    """Refuse names and models that are none, and ONNX that cannot be written, before a picture is looked at."""
+    for model in models:
+        if model is not None:
+            check_model(*model_pair(model))
     if onnx and learner in LEARNERS and not has_classifier(LEARNERS[learner]):
         raise ValueError(
             f"{LEARNERS[learner].__name__} has no classifier to write as ONNX: leave it out; kdpl predict takes "
