@@ -191,13 +191,13 @@ class Lab:
         def load_teacher() -> VLM:
             return load_vlm(*teacher, self.device, job.precision)
 
-        def cached(key: str, n: int, make: Callable[[range], Tensor], step: int | None = None) -> Tensor:
-            return self.cache.tensor((*identity, key) if key else None, n, make, step).to(vlm.device)
+        def cached(key: str, n: int, make: Callable[[Sequence[int]], Tensor], *how: object) -> Tensor:
+            return self.cache.tensor((*identity, key) if key else None, n, make, *how).to(vlm.device)
 
-        def encode_rows_of_names(rows: range) -> Tensor:
+        def encode_rows_of_names(rows: Sequence[int]) -> Tensor:
             return encode_names(load_teacher(), [names[i] for i in rows], templates)
 
-        def encode_rows_of_pictures(rows: range) -> Tensor:
+        def encode_rows_of_pictures(rows: Sequence[int]) -> Tensor:
             return encode_images(load_teacher(), lazy_rows(pictures.images, rows))
 
         sentences = dict(templates) if isinstance(templates, Mapping) else list(templates)
@@ -205,7 +205,7 @@ class Lab:
         text_features = cached(f"names {names_digest}", len(names), encode_rows_of_names)
         if load_teacher.cache_info().currsize:  # it had to be loaded; a gigabyte of it has done its work
             drop_text_tower(load_teacher())
-        image_features = cached(pictures.key, len(pictures), encode_rows_of_pictures, STEP)
+        image_features = cached(pictures.key, len(pictures), encode_rows_of_pictures, STEP, pictures.contents)
         own_scale = cached("scale", 1, lambda _: load_teacher().scale[None])[0]
         return logits(image_features, text_features, vlm.scale if job.scale == "student" else own_scale)
 

@@ -17,9 +17,9 @@ from .datasets import DATASETS, data_folder, is_there, read_dataset
 from .dictionaries import load_dictionary
 from .finding import as_path
 from .folders import Names, read_folder
-from .photos import Files, Labelled, Photo, open_photo
+from .photos import Files, Labelled, Photo, content_of, open_photo
 from .shards import is_shards, tar_pictures
-from .world import Lazy, Split, World, base_novel
+from .world import Contents, Lazy, Split, World, base_novel
 
 STUDENTS = (("ViT-B-32-quickgelu", "openai"), ("RN50-quickgelu", "openai"))
 # The last one is the paper's teacher: 986 million parameters, and a licence of its own.
@@ -62,7 +62,8 @@ def folder_world(
     folder = as_path(path).resolve()
     files = _in_shards(path, classnames, labelled) if is_shards(path) else read_folder(folder, classnames, labelled)
     classes = tuple(check_names(files.classnames)) if files.classnames else ()
-    world = _photo_world(folder.name, files._replace(classnames=classes), as_templates(templates), upright=True)
+    files = files._replace(classnames=classes)
+    world = _photo_world(folder.name, files, as_templates(templates), upright=True)
     world = replace(world, dictionary=load_dictionary(dictionary, data_folder(root)))
     if (world.train.labels >= 0).all():
         return world
@@ -88,15 +89,15 @@ def real_world(name: str, root: str | Path | None) -> World:
     data, files = DATASETS[name], read_dataset(name, root)
     world = _photo_world(name, files, (data.template,))
     there = [shift for shift in data.shifts if is_there(shift, root)]
-    shifts = {shift: _shift(read_dataset(shift, root), files.classnames) for shift in there}
+    shifts = {shift: _shift(shift, read_dataset(shift, root), files.classnames) for shift in there}
     return replace(world, shifts=shifts, targets=data.targets)
 
 
-def _shift(files: Files, classnames: Sequence[str]) -> Split:
+def _shift(name: str, files: Files, classnames: Sequence[str]) -> Split:
     """The test pictures of another set, labelled by these class names; of other classes, none."""
     label = {name: y for y, name in enumerate(classnames)}
     known = [label.get(name) for name in files.classnames]
-    return _photos([(photo, known[y]) for photo, y in files.test if known[y] is not None])
+    return _photos([(photo, known[y]) for photo, y in files.test if known[y] is not None], name)
 
 
 def _photo_world(
@@ -106,7 +107,7 @@ def _photo_world(
     base, novel = base_novel(len(files.classnames))
     why = "{} has no {} pictures: learn from another world with these classes, or test on another one."
     train, val, test = (
-        _photos(pairs, upright, unusable_because="" if pairs else why.format(name, part))
+        _photos(pairs, f"{name} {part}", upright, unusable_because="" if pairs else why.format(name, part))
         for part, pairs in (("training", files.train), ("validation", files.val), ("test", files.test))
     )
     return World(
@@ -127,10 +128,12 @@ def _photo_world(
     )
 
 
-def _photos(pairs: Labelled, upright: bool = False, unusable_because: str = "") -> Split:
+def _photos(pairs: Labelled, place: str, upright: bool = False, unusable_because: str = "") -> Split:
     labels = torch.tensor([label for _, label in pairs], dtype=torch.long)
     make = functools.partial(open_photo, upright=True) if upright else _open_published
-    return Split(Lazy(len(pairs), lambda i: make(pairs[i][0])), labels, unusable_because, _key(pairs))
+    seen = "upright" if upright else "as-it-lies"
+    contents = Contents(digest("photos", place), lambda i: f"{content_of(pairs[i][0])}/{seen}")
+    return Split(Lazy(len(pairs), lambda i: make(pairs[i][0])), labels, unusable_because, _key(pairs), contents)
 
 
 def _open_published(photo: Photo) -> Image.Image:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
+import os
 import random
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -79,6 +81,30 @@ def _member(photo: TarPicture) -> io.BytesIO:
 @functools.lru_cache(maxsize=8)
 def _mapped(file: str) -> np.ndarray:
     return np.load(file, mmap_mode="r")
+
+
+def content_of(photo: Photo) -> str:
+    """A digest of the bytes that a picture is read from; of one that is not there its name, as opening it will say so.
+
+    They are read once in a process for each size, date, inode and moment of change: a file that is replaced by one as
+    large and as old, as copying may do, or while the clock is set back, is another one all the same.
+    """
+    try:
+        known = os.stat(getattr(photo, "file", photo))
+    except OSError:
+        return f"missing-{digest(str(photo))}"
+    return _content(photo, known.st_size, known.st_mtime_ns, known.st_ctime_ns, known.st_ino)
+
+
+@functools.lru_cache(maxsize=2**17)
+def _content(photo: Photo, *_of_the_file: int) -> str:
+    if isinstance(photo, ArrayPicture):
+        content = np.ascontiguousarray(np.load(photo.file, mmap_mode="r")[photo.row]).tobytes()
+    elif isinstance(photo, TarPicture):
+        content = _member(photo).getvalue()
+    else:
+        content = Path(photo).read_bytes()
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def why_unreadable(photo: Photo) -> str:

@@ -10,6 +10,7 @@ import operator
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -39,6 +40,18 @@ class Lazy(Sequence):
         return self.make(i % self.n)
 
 
+class Contents(NamedTuple):
+    """What tells each picture of a list from any other, so that its features are kept for it alone.
+
+    Attributes:
+        place: of the list; it stays where pictures of it change, come or go.
+        of: row → a text without spaces that changes with any bit of what is seen there.
+    """
+
+    place: str
+    of: Callable[[int], str]
+
+
 @dataclass(frozen=True)
 class Split:
     """N pictures (PIL, RGB) and their labels (N,); -1 where a picture has none.
@@ -46,12 +59,14 @@ class Split:
     Attributes:
         unusable_because: of a split without pictures or without labels, the sentence that says so and what to do.
         key: tells these pictures in this order from any others, for features kept on disk; empty if that is unknown.
+        contents: the same of each picture, where they lie in files.
     """
 
     images: Sequence[Image.Image]
     labels: LongTensor
     unusable_because: str = ""
     key: str = ""
+    contents: Contents | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,9 +74,14 @@ class Split:
     def subset(self, indices) -> Split:
         """Only these pictures, in this order, or those of a mask; nothing is opened or drawn yet."""
         indices = as_rows(indices, len(self), "indices")
-        rows = indices.tolist()
+        rows = [row % len(self) for row in indices.tolist()]
         key = self.key and digest(self.key, rows)
-        return Split(Lazy(len(rows), lambda i: self.images[rows[i]]), self.labels[indices], self.unusable_because, key)
+        contents = self.contents
+        if contents:
+            of = contents.of
+            contents = Contents(digest(contents.place, rows), lambda i: of(rows[i]))
+        images = Lazy(len(rows), lambda i: self.images[rows[i]])
+        return replace(self, images=images, labels=self.labels[indices], key=key, contents=contents)
 
     def of_classes(self, classes: Sequence[int]) -> Split:
         """The pictures of these classes only, labels renumbered from 0: label k means ``classes[k]``.
@@ -88,8 +108,13 @@ class Split:
         views, seed = whole(views, "views", 0), seed_of(seed)
         if views == 0:
             return self
-        key = self.key and f"{self.key}/{views} views/seed {seed}"
-        return replace(self, images=random_crops(self.images, views, seed), labels=self.labels.repeat(views), key=key)
+        cropped = f"{views} views/seed {seed}"
+        key, contents = self.key and f"{self.key}/{cropped}", self.contents
+        if contents:
+            of, n = contents.of, len(self)
+            contents = Contents(digest(contents.place, cropped), lambda i: f"{of(i % n)}/{seed}/{i}")
+        images = random_crops(self.images, views, seed)
+        return replace(self, images=images, labels=self.labels.repeat(views), key=key, contents=contents)
 
 
 def _no_pictures() -> Split:
