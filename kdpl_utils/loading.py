@@ -6,14 +6,18 @@ import difflib
 import functools
 import json
 from collections.abc import Sequence
+from http.client import HTTPException
 from numbers import Integral
 from pathlib import Path
+from urllib.error import URLError
 
 import torch
 
 from .support.disk import fingerprint
 from .support.shipped import data_file, data_root
 from .vlm import VLM
+
+OF_THE_NETWORK = (URLError, HTTPException, ConnectionError, TimeoutError)
 
 
 def shipped_models() -> tuple[str, ...]:
@@ -227,7 +231,7 @@ def _loading_error(name: str, weights: str | None, error: Exception) -> Exceptio
         return ValueError(f"{name} has no file of weights beside its configuration: put model.safetensors there.")
     if weights and Path(weights).is_file():
         return ValueError(f"The file {weights} does not hold weights of {name} ({reason}): name its own architecture.")
-    if "download" not in str(error).lower():
+    if "download" not in str(error).lower() and not isinstance(error, OF_THE_NETWORK):
         return error
     source = open_clip.get_pretrained_cfg(name, weights)
     hub = source.get("hf_hub")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .support.memory import most_at_once
 from .support.tensors import check_finite
 from .support.values import seed_of, whole
 from .towers.text import Prompt, build_trees, encode_forest, encode_prompts, shares_beginnings, text_tower
@@ -57,7 +58,7 @@ class PromptTexts:
         if not self.shares:
             return unit(encode_prompts(model, self.prompts(names, copies), ctx, deep))
         # The trees depend on the names alone, not on what the vectors hold: most steps of a training find them here.
-        key = tuple(names), None if copies is None else tuple(copies)
+        key = tuple(names), None if copies is None else tuple(copies), most_at_once()
         if key not in self._forests:
             self._forests[key] = build_trees(model, self.prompts(names, copies))
             if len(self._forests) > MAX_CACHED_FORESTS:

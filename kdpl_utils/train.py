@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from .support.checkpoint import Checkpoint, Kept, digest_of_tensors
 from .support.disk import digest
 from .support.guard import guarded_step
+from .support.memory import Fitting
 from .support.prefetch import ahead
 from .support.tensors import check_finite
 from .support.values import plain, real, seed_of, whole
@@ -117,6 +119,10 @@ class _State:
         self.memory = learner.memory() if hasattr(learner, "memory") else {}
         self.history = History()
 
+    def step(self, loss: Callable[[object], Tensor], fetched: object) -> float:
+        """One update; the loss before it."""
+        return guarded_step(self.optimizer, self.params, loss(fetched), len(self.history.loss), fetched)
+
     def keep(self, checkpoint: Checkpoint, owner: str) -> None:
         momenta = [self.optimizer.state[p].get("momentum_buffer") for p in self.params]
         lists = {"param": self.params, "buffer": self.buffers, "average": self.averages, "momentum": momenta}
@@ -181,6 +187,7 @@ def fit(
         state.go_on(checkpoint, owner)
     history, done, steps = state.history, len(state.history.loss), max(1, n_images // recipe.batch_size)
     weights = averaging_weights(recipe).tolist() if recipe.average else []
+    fitting = Fitting()  # on a GPU that has no room for a whole step, each is computed in chunks
     with tqdm(total=recipe.epochs * steps, initial=done, disable=not progress, unit="step") as bar:
         for epoch, batches in enumerate(_batches(n_images, steps, recipe, rows_of)):
             if done >= (epoch + 1) * steps:
@@ -188,8 +195,7 @@ def fit(
             start = time.perf_counter()
             lr = state.optimizer.param_groups[0]["lr"] = learning_rate(recipe, epoch)
             for fetched in ahead(fetch, batches[max(0, done - epoch * steps) :]):
-                value = guarded_step(state.optimizer, state.params, loss(fetched), len(history.loss), fetched)
-                history.loss.append(value)
+                history.loss.append(fitting(partial(state.step, loss, fetched)))
                 history.lr.append(lr)
                 bar.set_postfix(epoch=epoch + 1, loss=f"{history.loss[-1]:.3f}", refresh=False)
                 bar.update()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..prompts import word_vectors
 from ..protocol import all_logits
+from ..support.memory import in_chunks
 from ..support.values import plain, seed_of, whole
 from ..towers.image import encode_image
 from ..towers.text import text_tower
@@ -140,7 +141,7 @@ def prompted_features(vlm: VLM, images: Tensor, tokens: list[Tensor], raw: bool 
             "This learner changes the image tower, so it needs the images (N, 3, H, W), not features cached without "
             f"its tokens, of shape {tuple(images.shape)}: use Pixels(vlm, pictures)."
         )
-    features = encode_image(vlm.model, images, tokens)
+    features = in_chunks(lambda part: encode_image(vlm.model, part, tokens), images)
     return features if raw else unit(features)
 
 

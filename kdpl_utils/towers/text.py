@@ -8,13 +8,14 @@ changes no number (but rounding) and leaves about one eighteenth of the work for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+
+from ..support.memory import again_for_the_gradient, chunk_of, most_at_once
 
 # A prompt is a list of symbols from the start to the end token: token ids, or ``~k`` for the learned vector k.
 Prompt = list[int]
@@ -102,9 +103,11 @@ def encode_prompts(
             0), without positional embedding (MaPLe, section 3.2).
     """
     if not shares_beginnings(model):
-        size = PROMPTS_PER_TREE_CPU
+        at_once = chunk_of(len(prompts)) if torch.is_grad_enabled() else len(prompts)
+        size = min(PROMPTS_PER_TREE_CPU, at_once)
         chunks = [prompts[i : i + size] for i in range(0, len(prompts), size)]
-        return torch.cat([encode_plainly(model, chunk, ctx, deep) for chunk in chunks])
+        again = at_once < len(prompts)
+        return torch.cat([_kept_or_again(again, encode_plainly, model, chunk, ctx, tuple(deep)) for chunk in chunks])
     return encode_forest(model, build_trees(model, prompts), ctx, deep)
 
 
@@ -113,6 +116,7 @@ def build_trees(model: nn.Module, prompts: Sequence[Prompt]) -> list[tuple[list[
     order = sorted(range(len(prompts)), key=prompts.__getitem__)
     device = text_tower(model).positional_embedding.device
     size = PROMPTS_PER_TREE_CPU if device.type == "cpu" else PROMPTS_PER_TREE_GPU
+    size = min(size, most_at_once() or size)
     chunks = [order[i : i + size] for i in range(0, len(order), size)]
     return [(rows, PromptTree([prompts[r] for r in rows], device)) for rows in chunks]
 
@@ -125,22 +129,19 @@ def encode_forest(
 ) -> Tensor:
     """``encode_prompts`` for trees that are already there.
 
-    Memory stays bounded for any number of prompts: beyond ``MAX_PROMPTS_IN_MEMORY`` each tree's activations are
-    dropped and computed again when its gradient is due. The gradient is exact:
+    Memory stays bounded for any number of prompts: beyond ``MAX_PROMPTS_IN_MEMORY``, or what a training step has room
+    for, each tree's activations are dropped and computed again when its gradient is due. The gradient is exact:
     dL/dctx = Σ_trees (∂features/∂ctx)ᵀ ∂L/∂features.
     """
     size = sum(len(rows) for rows, _ in forest)
-    again = size > MAX_PROMPTS_IN_MEMORY and torch.is_grad_enabled()
-    features = []
-    for _, tree in forest:
-        if again:
-            features.append(
-                checkpoint(_encode_tree, model, tree, ctx, tuple(deep), use_reentrant=False, preserve_rng_state=False)
-            )
-        else:
-            features.append(_encode_tree(model, tree, ctx, deep))
+    again = torch.is_grad_enabled() and size > chunk_of(min(size, MAX_PROMPTS_IN_MEMORY))
+    features = [_kept_or_again(again, _encode_tree, model, tree, ctx, tuple(deep)) for _, tree in forest]
     order = torch.tensor([row for rows, _ in forest for row in rows], device=features[0].device)
     return torch.cat(features)[order.argsort()]
+
+
+def _kept_or_again(again: bool, encode: Callable[..., Tensor], *given: object) -> Tensor:
+    return again_for_the_gradient(encode, *given) if again else encode(*given)
 
 
 def _encode_tree(model: nn.Module, tree: PromptTree, ctx: Tensor | None, deep: Sequence[Tensor]) -> Tensor:

@@ -12,6 +12,9 @@ import ipywidgets as W
 from matplotlib.figure import Figure
 
 from .. import plots
+from ..support.extras import check_newer
+
+check_newer("ipywidgets", "7.7.1")  # Colab's
 
 
 class Explorer:

@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..support.disk import DiskFull
 from ..support.extras import optional
-from .fetching import check_writable, fetch_beside
+from .fetching import FAILED, check_writable, fetch_beside
 from .imagenet import SHIFTS, read_imagenet, read_imagenet_shift
 from .lists import read_published_split
 from .official import (
@@ -185,6 +186,7 @@ def read_dataset(name: str, root: str | Path | None = None) -> Files:
 
     Raises:
         FileNotFoundError: it is not there and could not be fetched; says what to put where.
+        DiskFull: there is no room for it.
     """
     data, root = DATASETS[name], data_folder(root)
     try:
@@ -213,7 +215,9 @@ def _fetch(name: str, root: Path, missing: FileNotFoundError) -> tuple[Files, bo
 
     try:
         fetch_beside(name, root, data.place, names, data.fetch, can_be_read)
-    except (OSError, RuntimeError) as error:  # no network, a broken archive, half an archive
+    except DiskFull:
+        raise
+    except FAILED as error:
         raise _missing(name, root, missing) from error
     try:
         return _look(data, root)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .fetching import check_writable
+from ..support.disk import DiskFull
+from .fetching import FAILED, check_writable, fetch_file
 
 OPEN_IMAGES_FILE = "oidv7-class-descriptions.csv"
 OPEN_IMAGES = f"https://storage.googleapis.com/openimages/v7/{OPEN_IMAGES_FILE}"
@@ -85,12 +86,12 @@ def open_images_names(root: Path) -> list[str]:
     """
     path = root / OPEN_IMAGES_FILE
     if not path.exists():
-        from torchvision.datasets.utils import download_url
-
         check_writable(root)
         try:
-            download_url(OPEN_IMAGES, str(root))
-        except (OSError, RuntimeError) as error:
+            fetch_file(OPEN_IMAGES, path)
+        except DiskFull:
+            raise
+        except FAILED as error:
             message = f"{path} is missing and could not be fetched: put {OPEN_IMAGES} there and load it again."
             raise FileNotFoundError(message) from error
     return read_names(path)

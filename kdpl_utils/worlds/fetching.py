@@ -6,10 +6,33 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import Request, urlopen
 
-from ..support.disk import is_full
+from ..support.disk import DiskFull, is_full, write_whole
 from ..support.locks import alone
+
+FAILED = (OSError, RuntimeError, HTTPException)  # no network, one that breaks off, a broken archive
+SILENT_SECONDS = 60.0
+
+
+def fetch_file(address: str, path: Path) -> None:
+    """One file, whole or not at all: a connection that breaks off half-way gives no error by itself.
+
+    Raises:
+        OSError, HTTPException: it could not be fetched, or not all of it.
+    """
+
+    def write(partial: Path) -> None:
+        asked = Request(address, headers={"User-Agent": "kdpl-notebooks"})
+        with urlopen(asked, timeout=SILENT_SECONDS) as answer, partial.open("wb") as file:
+            shutil.copyfileobj(answer, file)
+            promised = answer.headers.get("Content-Length")
+        if promised is not None and partial.stat().st_size != int(promised):
+            raise ConnectionError(f"{address} broke off after {partial.stat().st_size} of {promised} bytes.")
+
+    write_whole(path, write)
 
 
 def fetch_beside(
@@ -31,7 +54,8 @@ def fetch_beside(
         is_there: whether another process has done it, while this one waited.
 
     Raises:
-        OSError, RuntimeError: it could not be fetched or unpacked, or ``root`` cannot be written to, which is said.
+        OSError, RuntimeError, HTTPException: it could not be fetched or unpacked, or ``root`` cannot be written to,
+            which is said.
     """
     check_writable(root)
     home = root / f".fetching-{name}"
@@ -48,7 +72,13 @@ def fetch_beside(
             if here.is_file() and not there.exists():
                 there.unlink(missing_ok=True)  # a link to what has been removed
                 there.symlink_to(here.resolve())
-        fetch(home)
+        try:
+            fetch(home)
+        except FAILED as error:
+            if is_full(error):
+                message = f"There is no room left on the disk of {root} to fetch {name}: make some and load it again."
+                raise DiskFull(message) from error
+            raise
         _move(home, root)
         shutil.rmtree(home)
 

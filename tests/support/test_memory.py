@@ -5,8 +5,6 @@ import warnings
 import pytest
 import torch
 
-import kdpl_utils as kd
-from kdpl_utils.protocol import all_logits
 from kdpl_utils.support.memory import Halving
 
 
@@ -51,22 +49,3 @@ def test_no_room_for_one_is_a_sentence():
 def test_other_errors_pass():
     with pytest.raises(RuntimeError, match="sizes differ"):
         Halving(lambda batch: (_ for _ in ()).throw(RuntimeError("sizes differ")), "pictures")(torch.arange(4))
-
-
-def test_pictures_and_logits_go_through_it(monkeypatch):
-    vlm = kd.load_vlm("emoji-student-vit", device="cpu")
-    pictures = kd.load_world("emoji/activities").test.images[:5]
-    expected = kd.encode_images(vlm, pictures)
-    room, plain = [2], vlm.model.encode_image
-
-    def small(batch):
-        if len(batch) > room[0]:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return plain(batch)
-
-    monkeypatch.setattr(vlm.model, "encode_image", small)
-    with pytest.warns(UserWarning, match="no room for emoji-student-vit's pictures: 2 at a time"):
-        found = kd.encode_images(vlm, pictures)
-    assert torch.allclose(found, expected, atol=1e-6)
-    with pytest.warns(UserWarning, match="no room for naming pictures: 2 at a time"):
-        assert all_logits(Gpu(room=3), torch.ones(5, 2)).shape == (5, 2)
