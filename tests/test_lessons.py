@@ -181,7 +181,12 @@ def test_an_instructor_knows_where_to_stop(path):
 
 # --- the whole course, in short -------------------------------------------------------------------------------------
 
-# What a lesson repeats is repeated less, and nothing else is changed.
+# What a lesson repeats is repeated less, on fewer views of the same drawings; nothing else is changed.
+FEWER_PICTURES = """
+from kdpl_utils.worlds import emoji
+
+emoji.TEST_PICTURES, emoji.TRAIN_VIEWS = 100, 8
+"""
 SHORT = {
     "Recipe(**world.recipe)": 'Recipe(**{**world.recipe, "epochs": 2})',
     "range(5)": "range(2)",
@@ -191,6 +196,8 @@ SHORT = {
 
 
 def shortened(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    number = notebook.cells[0].id[:2]
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(FEWER_PICTURES, id=f"{number}-short"))
     for cell in notebook.cells:
         for long, short in SHORT.items() if cell.cell_type == "code" else ():
             cell.source = cell.source.replace(long, short)
@@ -204,6 +211,9 @@ def test_short_lessons_are_shorter():
     assert len(trains) >= 7
     assert [number for number in trains if not any(long in texts[number] for long in SHORT)] == []
     assert [long for long in SHORT if not any(long in text for text in texts.values())] == []
+    from kdpl_utils.worlds import emoji
+
+    assert emoji.TEST_PICTURES > 100 and emoji.TRAIN_VIEWS > 8
 
 
 def printed(notebook: nbformat.NotebookNode, cell_id: str) -> str:
