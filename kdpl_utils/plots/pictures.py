@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -58,25 +59,32 @@ def similarity_heatmap(images: Sequence, names: Sequence[str], cosines) -> Figur
 
 
 def picture_row(images: Sequence, captions: Sequence[str], title: str = "") -> Figure:
-    """Pictures side by side, eight to a row, each with a caption."""
+    """Pictures side by side, eight to a row, each with a caption, whose long lines are broken."""
     columns = min(8, len(images))
     rows = -(-len(images) // columns)
-    lines = max(caption.count("\n") + 1 for caption in captions)
-    wide = max(1.5 * columns, 0.1 * len(title) + 0.3)
-    fig, axes = grid(wide, (1.55 + 0.16 * lines) * rows + 0.35, rows, columns)
+    broken = [_broken(caption) for caption in captions]
+    lines = max(caption.count("\n") + 1 for caption in broken)
+    wide = max(1.25 * columns, 0.1 * len(title) + 0.3)  # eight fit a notebook's page, so that captions are not shrunk
+    fig, axes = grid(wide, (1.3 + 0.16 * lines) * rows + 0.35, rows, columns)
     for ax in axes.flat:
         ax.axis("off")
-    for ax, image, caption in zip(axes.flat, images, captions):
-        show(ax, image, "\n".join(shortened(line, 26) for line in caption.split("\n")), 7.5)
+    for ax, image, caption in zip(axes.flat, images, broken):
+        show(ax, image, caption, 8.5)
+        ax.set_anchor("S")  # what height is left is left above, where captions are
     fig.suptitle(title, fontsize=11)
     return with_alt(fig, f"{title}: " + "; ".join(c.replace("\n", ", ") for c in captions))
+
+
+def _broken(caption: str, width: int = 16) -> str:
+    """The caption in lines that fit a picture's width."""
+    return "\n".join(piece for line in caption.split("\n") for piece in textwrap.wrap(line, width) or [""])
 
 
 def confident_mistakes(
     images: Sequence, said: Sequence[str], truth: Sequence[str], confidence: Sequence[float], title: str = ""
 ) -> Figure:
     """Pictures that a model named wrongly, with the probability (0…1) it gave its answer."""
-    captions = [f"said {shortened(s, 14)} ({p:.2f})\nis {t}" for s, t, p in zip(said, truth, confidence)]
+    captions = [f"said {shortened(s)} ({p:.2f})\nis {shortened(t)}" for s, t, p in zip(said, truth, confidence)]
     return picture_row(images, captions, title or "The most confident mistakes")
 
 

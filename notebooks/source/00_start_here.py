@@ -121,12 +121,14 @@ r"""
 Everything in this course is one chain. Each method changes one of its arrows:
 
 ```
-pictures ──────► features ──┐
-           (VPT, MaPLe)     ├──► logits ──────► probabilities ──────► loss ──► what is learned
-names ─────────► features ──┘    × scale        softmax               against whom?
-  (wording, CoOp, CoCoOp)        (02, 09)       (01, 02)     labels: CoOp (03)
-                                                             a teacher: KDPL (05)
-                                                             a teacher over a dictionary (06)
+pictures ──► features ──┐
+      (VPT, MaPLe)      ├─► logits ──► probabilities ──► loss
+names ─────► features ──┘   × scale    softmax           against whom?
+  (wording, CoOp, CoCoOp)   (02, 09)   (01, 02)
+
+against whom?   labels: CoOp (03)
+                a teacher: KDPL (05)
+                a teacher over a dictionary: class-agnostic KDPL (06)
 ```
 
 The models are frozen: no arrow changes a weight of theirs.
@@ -138,14 +140,14 @@ r"""
 
 | | question |
 |---|---|
-| 01 | How can a model name drawings it has never seen? |
-| 02 | What do words and scale do to a distribution? |
-| 03 | Can a handful of numbers replace the words, and what breaks? |
-| 04 | What does a teacher's distribution say that a label cannot? |
-| 05 | Can we train the prompt without a single label? |
-| 06 | And without the class names? |
+| [01](01_zero_shot.ipynb) | How can a model name drawings it has never seen? |
+| [02](02_wording.ipynb) | What do words and scale do to a distribution? |
+| [03](03_coop.ipynb) | Can a handful of numbers replace the words, and what breaks? |
+| [04](04_distillation.ipynb) | What does a teacher's distribution say that a label cannot? |
+| [05](05_kdpl.ipynb) | Can we train the prompt without a single label? |
+| [06](06_class_agnostic.ipynb) | And without the class names? |
 | 07–10 | Which KL? Which teacher? What if it is badly calibrated, or hardly knows the domain? |
-| 11 | Would you use it? |
+| [11](11_your_images.ipynb) | Would you use it? |
 
 In ninety minutes: 01, 03, the first third of 04, 05. In half a day: 00 to 07.
 """
@@ -187,6 +189,7 @@ r"""
 | template | a sentence with a place for the name | `world.templates` | 02 |
 | context | learned vectors in place of a sentence's words | `PromptLearner.ctx` | 03 |
 | shot | a training picture of a class | `few_shot` | 03 |
+| hand | one set of drawings, by one artist or team | `world.shifts` | 01 |
 | base, novel | classes that are learned from, and the others | `base_novel` | 01 |
 | KL | how far one distribution is from another | `forward_kl`, `reverse_kl` | 04 |
 | bit | unit of the KL: a factor of two | `kl_bits` | 04 |

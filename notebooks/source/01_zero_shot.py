@@ -16,8 +16,9 @@ print(f"kdpl_utils {kd.__version__} · torch {torch.__version__} · {kd.default_
 r"""
 ## The same things, drawn twice
 
-In the upper row in colour, in the lower in ink. One model, the *student*, was asked which of eight names each picture
-has. It had never seen any of these drawings, and nobody told it which names there are until it was asked.
+In the upper row in colour, in the lower in ink, on paper of any tint. One model, the *student*, was asked which of
+eight names each picture has. It had never seen any of these drawings, and nobody told it which names there are until it
+was asked.
 """
 
 # %% 01-world (setup)
@@ -215,7 +216,7 @@ for role, vlm in models.items():
         probs[role, hand] = z.softmax(-1).cpu()
 in_second = (world.test.labels >= len(world.base)).int()
 ink = world.test.subset(in_second.argsort(stable=True))  # the pictures in the order of these features
-print(f"{len(ink)} pictures in ink, {len(world.shifts)} hands in colour, {len(names)} names")
+print(f"{len(ink)} pictures in ink, {len(world.shifts)} sets of drawings in colour, {len(names)} names")
 
 # %% 01-logits-run (run)
 cosines = (features["student", "ink"] @ texts["student"].T).cpu()
@@ -345,8 +346,8 @@ plots.confident_mistakes(
 r"""
 ## The gap that this course is about
 
-The student learned from colour. Ask it about colour drawings of the same things, by hands it never saw either, and
-about ink. Ask the teacher, too. If both did equally well on ink, there would be nothing to learn from the teacher.
+The student learned from colour. Ask it about colour drawings of the same things, by hands it never saw either (a
+**hand** is one set of drawings, by one artist or team), and about ink. Ask the teacher, too. If both did equally well on ink, there would be nothing to learn from the teacher.
 """
 
 # %% 01-gap-predict (predict)
@@ -365,6 +366,7 @@ pd.DataFrame(top1).T.map("{:.1%}".format)
 
 # %% [markdown] 01-gap-see (see)
 r"""
+Behind ink stand the hands in colour, by their names.
 "Never saw" means these drawings, not a stranger's hand: where one colour hand is much easier than the others, it has a
 near relative among those that the student was trained on (`data/README.md` says which).
 """

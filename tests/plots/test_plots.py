@@ -66,6 +66,10 @@ FIGURES = {
         lambda: plots.bars(NAMES, {"teacher": [0.2, 0.7, 0.1], "student": [0.4, 0.3, 0.3]}, "Two"),
         "Two: teacher highest at rice, 0.70; student highest at sushi, 0.40",
     ),
+    "pictures with long captions": (
+        lambda: plots.picture_row([IMAGE] * 8, [f"said {name} ({0.5})\nis {name}" for name in LONG[:2] * 4], "Eight"),
+        "Eight: said a very",
+    ),
     "mistakes": (
         lambda: plots.confident_mistakes([IMAGE], ["rice"], ["tea"], [0.91]),
         r"said rice \(0.91\), is tea",
