@@ -254,7 +254,7 @@ plots.distributions(
 # %% [markdown] 01-two-see (see)
 r"""
 A distribution says more than its top answer: which other names are thinkable, and how sure the model is. All of it is
-what a teacher can hand on without a single label, in lesson 05.
+what a teacher can pass on without a single label, in lesson 05.
 """
 
 # %% 01-explore (widget)

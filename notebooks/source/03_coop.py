@@ -268,8 +268,8 @@ plots.learning_curves(curves, zero_shot)
 
 # %% [markdown] 03-curves-see (see)
 r"""
-The dashed line is "a photo of a", each thin curve a seed. Ask of each half: is the end of the curve also its best
-point? Do the seeds agree?
+The dashed line is "a photo of a", each thin curve a seed. In its first epoch the recipe warms up with steps so small that
+nothing is to be seen. Ask of each half: is the end of the curve also its best point? Do the seeds agree?
 """
 
 # %% [markdown] 03-h-task (task)
@@ -338,7 +338,7 @@ plots.slopes({half: zero_shot[half] for half in halves}, after)
 
 # %% [markdown] 03-shots-see (see)
 r"""
-Look also at how far the seeds lie apart: with one shot it matters much which picture a seed has drawn.
+Look also at how far the seeds lie apart: which pictures a seed has drawn may matter as much as how many.
 """
 
 # %% [markdown] 03-words-why (why)
@@ -368,8 +368,8 @@ pd.DataFrame(table, index=[f"vector {i} (was “{word}”)" for i, word in enume
 
 # %% [markdown] 03-words-see (see)
 r"""
-Judge for yourself how much such words say. A vector may also have moved far from every word and still have its old one
-nearest.
+Judge for yourself how much such words say; many are pieces of words, which the vocabulary also holds. A vector may
+have moved far from every word and still have its old one nearest.
 """
 
 # %% 03-explore (widget)
@@ -492,6 +492,20 @@ print(kd.claim("CoOp against zero-shot, base", zero_shot["base"], base))
 print(kd.claim("CoOp against zero-shot, novel", zero_shot["novel"], novel))
 print(kd.claim("CoOp against the best of ten sentences, base", by_hand["base"], base))
 checks.summary()
+
+# %% [markdown] 03-suspect-why (try)
+r"""
+## If the first claim falls: a suspect, tested
+
+*No difference seen* on the base classes does not say that nothing was learned. The suspect: what was learned belongs to
+the two hands that the shots came from, and the test is another hand. Then the gain is there on other views of the
+training drawings, and it is smaller on the test's hand with every seed.
+"""
+
+# %% 03-suspect (try)
+near, far = carried["training hands, other views"], carried["test's hand"]
+print(kd.claim("CoOp against zero-shot, base, training hands", 0.0, near))
+print(kd.claim("the same gain, test's hand against training hands", near, far))
 
 # %% [markdown] 03-try-why (try)
 r"""
