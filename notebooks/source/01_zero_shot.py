@@ -346,8 +346,9 @@ plots.confident_mistakes(
 r"""
 ## The gap that this course is about
 
-The student learned from colour. Ask it about colour drawings of the same things, by hands it never saw either (a
-**hand** is one set of drawings, by one artist or team), and about ink. Ask the teacher, too. If both did equally well on ink, there would be nothing to learn from the teacher.
+The student learned from colour. Ask it about colour drawings of the same things, by **hands** that it never saw either,
+and about ink; a hand is one set of drawings, by one artist or team. Ask the teacher, too. If both did equally well on
+ink, there would be nothing to learn from the teacher.
 """
 
 # %% 01-gap-predict (predict)
