@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument(
         "--gap", type=Path, help="also run the contrast world, and draw gain against gap into this file"
     )
-    parser.add_argument("--readme", action="store_true", help="write what is printed into README.md, too")
+    parser.add_argument("--readme", action="store_true", help="write the tables of methods into README.md, too")
     parser.add_argument("--out", type=Path, default=Path("results"))
     args = parser.parse_args()
     start = time.perf_counter()
@@ -241,7 +241,7 @@ def main() -> None:
     if args.gap:
         rows = gaps(args.out, tables, seeds)
         draw_gaps(rows, args.gap)
-        printed.append(f"What the teacher is ahead, and what is gained; points on base classes:\n\n{table(rows)}")
+        print(f"\nWhat the teacher is ahead, and what is gained; points on base classes:\n\n{table(rows)}")
     print("\n" + "\n\n".join(printed))
     if args.readme:
         write_readme("\n" + "\n\n".join(printed))
