@@ -19,6 +19,7 @@ import functools
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
@@ -119,6 +120,7 @@ def hand_written(student: str, worlds: Sequence[str], out: Path) -> list[dict[st
         encode = functools.partial(kd.encode_names, vlm, templates=(template,))
         rows, found = [], []
         for world in map(lab.world, worlds):
+            world = replace(world, shifts={})
             val = world.val.of_classes(world.base)
             z = kd.logits(lab.inputs(learner, val), encode([world.classnames[c] for c in world.base]), vlm.scale)
             found.append(100 * kd.accuracy(z, val.labels.to(z.device)))

@@ -1,5 +1,6 @@
 """The benchmarks run, and what they compare agrees; how fast anything is, no test decides."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import kdpl_utils as kd
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SMALL = "emoji-student-vit"
@@ -49,6 +52,44 @@ def test_learners(tmp_path, more, columns):
     rows = printed("learners.py", *few, *more)
     assert all(float(row[c].split()[0]) >= 0 for row in rows for c in columns)
     assert len(rows) == (1 if more else 4)
+
+
+def test_what_a_sceptic_asks_for_is_planned_once(monkeypatch):
+    """Every control, the head and PromptKD, each seed once, beside one zero-shot student."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import learners
+
+    tables = learners.tables_of(["emoji/activities"], [SMALL], learners.SCEPTIC, seeds=[1, 2])
+    jobs = [job for job, _ in tables["emoji/activities", SMALL]]
+    assert [job.learner for job in jobs].count("zero-shot") == 1 and jobs[0].learner == "zero-shot"
+    planned = [(job.learner, job.mode, job.seed) for job in jobs[1:]]
+    pairs = [(learner, mode) for learner, modes in learners.SCEPTIC.items() for mode in modes]
+    assert planned == [(learner, mode, seed) for learner, mode in pairs for seed in (1, 2)]
+    assert ("coop", "random-names") in pairs and ("promptkd", "promptkd") in pairs and len(pairs) == 12
+
+
+def test_the_best_template_is_that_of_val(monkeypatch, tmp_path):
+    """Not that of the test pictures: where the two differ, val decides."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import learners
+
+    few = ("a photo of a {}.", "asdf qwer zxcv {} uiop", "an outlined symbol of a {}.")
+    monkeypatch.setattr(learners, "HAND_WRITTEN_TEMPLATES", few)
+    world, student = kd.load_world("emoji/activities"), kd.load_vlm(SMALL)
+    tenth = {part: getattr(world, part).subset(range(0, len(getattr(world, part)), 10)) for part in ("val", "test")}
+    world = dataclasses.replace(world, **tenth)
+    monkeypatch.setattr(learners.Lab, "world", lambda lab, name: world)
+    first, best = learners.hand_written(SMALL, ["emoji/activities"], tmp_path)
+    val, names = world.val.of_classes(world.base), [world.classnames[c] for c in world.base]
+    features = kd.encode_images(student, val.images)
+    on_val = {
+        template: 100 * kd.accuracy(
+            kd.logits(features, kd.encode_names(student, names, (template,)), student.scale), val.labels)
+        for template in few
+    }  # fmt: skip
+    assert (first["template"], first["chosen"]) == (few[0], "no")
+    assert best["template"] == max(on_val, key=on_val.get)
+    assert float(best["on val"]) == pytest.approx(max(on_val.values()), abs=0.06)
 
 
 def test_whole_run():
