@@ -6,6 +6,7 @@ import re
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import properties
 import pytest
 from faults import AS_IT_WAS, Fault, pattern
 
@@ -70,3 +71,9 @@ def test_the_page_has_every_row(page):
 )
 def test_three_dots_stand_for_words(sentence, text, is_said):
     assert bool(re.search(pattern(sentence), text)) == is_said
+
+
+def test_all_properties_together_have_the_cases_that_are_said():
+    for name in ("test_faults_names", "test_properties_pictures"):
+        importlib.import_module(name)
+    assert sum(properties.SHARES) == properties.USUAL_CASES

@@ -16,9 +16,10 @@ import open_clip
 import pytest
 import torch
 from faults import Fault, pattern
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from properties import cases
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -1114,7 +1115,7 @@ LETTERS = st.characters(codec="utf-8")
 SOME_TEXT = st.text(LETTERS, max_size=12) | st.text("aAbB1 _-'.&;#x\u00e9e\u0301\u00a0\ufeff\u200d<>{}$", max_size=8)
 
 
-@settings(max_examples=400, deadline=None)
+@cases(400)
 @given(one=SOME_TEXT, other=SOME_TEXT)
 def test_two_names_are_one_if_their_tokens_are(vlm, one, other):
     read = [vlm.tokenizer.encode(name.replace("_", " ")) for name in (one, other)]
@@ -1128,7 +1129,7 @@ def test_two_names_are_one_if_their_tokens_are(vlm, one, other):
         assert all(read) and read[0] != read[1]
 
 
-@settings(max_examples=200, deadline=None)
+@cases(200)
 @given(
     rows=st.integers(1, 5),
     columns=st.integers(1, 6),
@@ -1166,7 +1167,7 @@ def test_logits_of_any_size_give_a_number_or_a_sentence(rows, columns, k, seed, 
         assert len(set(chosen)) == k == len(chosen) and all(0 <= c < columns for c in chosen)
 
 
-@settings(max_examples=60, deadline=None)
+@cases(60)
 @given(n=st.integers(1, 40), batch_size=st.integers(1, 50), epochs=st.integers(1, 3), seed=st.integers(0, 2**62))
 def test_every_batch_shape_trains(n, batch_size, epochs, seed):
     """Full batches of different pictures each epoch; a batch larger than the set is the whole set."""
@@ -1184,7 +1185,7 @@ def test_every_batch_shape_trains(n, batch_size, epochs, seed):
         assert len(set(rows)) == len(rows) == min(n, steps * batch_size) and set(rows) <= set(range(n))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@cases(300)
 @given(data=st.data())
 def test_a_changed_file_of_prompts_is_refused_by_name(vlm, tmp_path, data):
     """Bytes changed, cut or put in anywhere: never another prompt, never another kind of error."""
@@ -1221,7 +1222,7 @@ def test_a_checksum_that_was_changed_is_no_missing_one(vlm, tmp_path, whole, cha
         kd.load_learner(path, vlm)
 
 
-@settings(max_examples=300, deadline=None)
+@cases(300)
 @given(
     value=st.one_of(st.integers(), st.floats(), st.text(max_size=3), st.none(), st.booleans()), least=st.integers(-9, 9)
 )
@@ -1234,7 +1235,7 @@ def test_a_whole_number_or_a_sentence(value, least):
         assert type(number) is int and number == value and number >= least
 
 
-@settings(max_examples=300, deadline=None)
+@cases(300)
 @given(
     st.fixed_dictionaries(
         {},

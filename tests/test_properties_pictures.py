@@ -4,17 +4,15 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
+from properties import cases
 
 from kdpl_utils.support.pictures import as_rgb, open_picture
 from kdpl_utils.worlds.folders import class_order, read_folder
 from kdpl_utils.worlds.layouts import FILLERS, WORDS, layout_of, part_of, tree_of
 from kdpl_utils.worlds.photos import cut
-
-QUICK = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
-
 
 # --- damaged files ---------------------------------------------------------------------------------------------------
 
@@ -48,7 +46,7 @@ def damaged(draw):
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(QUICK, max_examples=400)
+@cases(400)
 @given(damaged(), st.booleans(), st.booleans())
 def test_a_damaged_file_is_a_picture_or_a_sentence(content, upright, only_look):
     with pytest.MonkeyPatch.context() as patch:
@@ -65,7 +63,7 @@ def test_a_damaged_file_is_a_picture_or_a_sentence(content, upright, only_look):
 MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "F", "La", "RGBa", "RGBX"]
 
 
-@QUICK
+@cases(150)
 @given(st.sampled_from(MODES), st.integers(1, 9), st.integers(1, 9), st.sampled_from([None, 1, 6, 99]))
 def test_any_picture_becomes_rgb_once(mode, width, height, orientation):
     image = Image.new(mode, (width, height))
@@ -82,7 +80,7 @@ def test_any_picture_becomes_rgb_once(mode, width, height, orientation):
 WIDE = st.sampled_from([np.uint16, np.int32, np.float32])
 
 
-@QUICK
+@cases(150)
 @given(WIDE, st.lists(st.integers(0, 65535), min_size=2, max_size=30))
 def test_wide_numbers_keep_their_order(kind, numbers):
     """The lighter of two pixels is never the darker one afterwards, and nothing is cut off at white."""
@@ -110,7 +108,7 @@ def sorted_out(layout):
     return labelled + [p for pictures in layout.unlabelled.values() for p in pictures]
 
 
-@QUICK
+@cases(150)
 @given(TREES)
 def test_every_picture_has_one_place_or_is_said(tree):
     every = places(tree)
@@ -125,7 +123,7 @@ def test_every_picture_has_one_place_or_is_said(tree):
     assert all("\n" not in sentence for sentence in layout.said)
 
 
-@QUICK
+@cases(150)
 @given(TREES, st.sampled_from(["pets", "My Data", "train"]))
 def test_a_wrapper_changes_nothing_but_a_sentence(tree, wrapper):
     assume(() not in tree and len({parts[0] for parts in tree}) > 1)
@@ -136,7 +134,7 @@ def test_a_wrapper_changes_nothing_but_a_sentence(tree, wrapper):
     assert len(sorted_out(wrapped)) == len(sorted_out(plain)) and len(wrapped.said) == len(plain.said) + 1
 
 
-@QUICK
+@cases(150)
 @given(
     st.sampled_from([(part, word) for part, words in WORDS.items() for word in words]),
     st.sampled_from(["", *sorted(FILLERS)]),
@@ -153,7 +151,7 @@ def test_every_usual_name_of_a_part_is_known(meant, filler, between, case, numbe
     assert part_of(f"{name}{between}station") is None
 
 
-@QUICK
+@cases(150)
 @given(st.sets(st.text(st.characters(categories=("Ll", "Lu", "Nd", "Zs"), include_characters="_-."), min_size=1)))
 def test_classes_are_ordered_the_same_each_time(names):
     ordered = class_order(names)
@@ -162,7 +160,7 @@ def test_classes_are_ordered_the_same_each_time(names):
         assert [int(name) for name in ordered] == sorted(int(name) for name in ordered)
 
 
-@QUICK
+@cases(150)
 @given(st.sets(st.integers(0, 999), min_size=1, max_size=40), st.integers(1000, 1020))
 def test_one_picture_more_moves_few_others(numbers, more):
     before = [set(part) for part in cut(numbers, "key", 0.5, 0.2)]
@@ -174,7 +172,7 @@ def test_one_picture_more_moves_few_others(numbers, more):
 CLASSES = ["beer mug", "banana", "baby bottle", "Ash", "été"]
 
 
-@settings(QUICK, max_examples=20)
+@cases(20)
 @given(st.permutations(CLASSES), st.sampled_from([str, str.upper, lambda name: name.replace(" ", "_")]))
 def test_names_find_their_folders_in_any_order(tmp_path_factory, order, spelling):
     root = tmp_path_factory.mktemp("root")
