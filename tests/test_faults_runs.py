@@ -282,7 +282,11 @@ def a_clock_goes_backwards(desk: Desk) -> None:
         return now[0]
 
     desk.patch.setattr("time.time", time_that_runs_backwards)
+    desk.patch.setattr("kdpl_utils.support.checkpoint.KEEP_SECONDS", 0.0)
+    kept, keep = [], Checkpoint.keep
+    desk.patch.setattr(Checkpoint, "keep", lambda *given: kept.append(1) or keep(*given))
     found, its_history = cell(desk.vlm, desk.folder / "state.safetensors")
+    assert len(kept) == 6, "one after each step"
     assert torch.equal(found.prompt.ctx, whole.prompt.ctx) and its_history == history
     cache = FeatureCache(desk.folder / "cache")
     for _ in range(2):
