@@ -151,6 +151,20 @@ def test_temporary_files_are_removed_when_nobody_writes_them(how, case, tmp_path
     assert (STAYS if (tmp_path / name).exists() else GONE) == LEFT[case].kept
 
 
+def test_what_others_left_in_a_folder_to_read_from_stays(tmp_path, monkeypatch):
+    """As results on a disk that is mounted for reading: they are shown all the same."""
+    kept = write_json(tmp_path / "kept.json", {"good": 1})
+    left = tmp_path / temporary("a.json")
+    left.write_text("half")
+
+    def refuse(path, missing_ok=False):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    Lab(tmp_path)
+    assert left.exists() and read_json(kept) == {"good": 1}
+
+
 def test_a_temporary_file_names_its_host_and_process(tmp_path):
     names = []
     for _ in range(2):

@@ -135,19 +135,26 @@ def turned():
     return Image.fromarray(ramp(255, np.uint8)).convert("RGB"), {"exif": exif}
 
 
+RAMP = {(0, 0): 0, (32, 24): 130, (63, 47): 255}
 LOOKS = {  # a file's name and picture → its size, and what two of its pixels look like
     "of 16 bits": (
         "a.png",
         lambda: (Image.fromarray(ramp(65535, np.uint16)), {}),
         (64, 48),
-        {(0, 0): 0, (63, 47): 255},
+        RAMP,
     ),
-    "of 32 bits": ("a.tif", lambda: (Image.fromarray(ramp(2e9, np.int32)), {}), (64, 48), {(0, 0): 0, (63, 47): 255}),
+    "of 16 bits that is nearly black": (
+        "a.png",
+        lambda: (Image.fromarray(ramp(255, np.uint16)), {}),
+        (64, 48),
+        {(0, 0): 0, (63, 47): 1},
+    ),
+    "of 32 bits": ("a.tif", lambda: (Image.fromarray(ramp(2e9, np.int32)), {}), (64, 48), RAMP),
     "of floating point": (
         "a.tif",
         lambda: (Image.fromarray(ramp(1, np.float32)), {}),
         (64, 48),
-        {(0, 0): 0, (63, 47): 255},
+        RAMP,
     ),
     "that is dark on nothing": ("a.png", lambda: (drawing(), {}), (64, 48), {(0, 0): 255, (20, 20): 20}),
     "that is dark on nothing, as WebP": (

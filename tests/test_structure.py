@@ -146,7 +146,25 @@ def written_twice(package: Path) -> list[str]:
     return [f"{where}: {window[0]} …" for window, where in places.items() if len(where) > 1]
 
 
-RULES = (looking_up, circles, private_names, too_large, written_twice)
+RUNS_CODE = ("eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads", "torch.jit.load", "torch.hub.load")
+RUNS_CODE_IF = {"shell": "True", "allow_pickle": "True", "trust_remote_code": "True", "weights_only": "False"}
+
+
+def running_what_was_given(package: Path) -> list[str]:
+    """Calls through which a file or a name could run code; a pickle may be read by an unpickler of our own."""
+    sentences = []
+    for file, tree in files(package).items():
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            called = ast.unparse(call.func)
+            given = {one.arg: ast.unparse(one.value) for one in call.keywords}
+            own_unpickler = given.get("pickle_module") == "_TENSORS_ONLY"
+            dangerous = [word for word, value in RUNS_CODE_IF.items() if given.get(word) == value and not own_unpickler]
+            if called in RUNS_CODE or dangerous or (called == "torch.load" and "weights_only" not in given):
+                sentences.append(f"{file}, line {call.lineno}: {called} may run what it is given")
+    return sentences
+
+
+RULES = (looking_up, circles, private_names, too_large, written_twice, running_what_was_given)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -183,6 +201,10 @@ BROKEN = {
         {"vlm.py": "def f():\n" + "".join(f"    print({i})\n" for i in range(MOST_LINES_OF_A_FUNCTION))},
     ),
     "a long file": (too_large, {"vlm.py": "\n" * (MOST_LINES_OF_A_FRONT_FILE + 1)}),
+    "a shell": (running_what_was_given, {"vlm.py": "subprocess.run(f'ls {name}', shell=True)\n"}),
+    "a pickle": (running_what_was_given, {"vlm.py": "torch.load(path)\n"}),
+    "an array of pickles": (running_what_was_given, {"vlm.py": "numpy.load(path, allow_pickle=True)\n"}),
+    "a name that is run": (running_what_was_given, {"vlm.py": "eval(name)\n"}),
     "a crowded front room": (too_large, {f"method_{i}.py": "" for i in range(MOST_FRONT_FILES + 1)}),
 }
 

@@ -170,7 +170,11 @@ def _remove_if_abandoned(path: Path) -> None:
             return
     elif path.exists() and abs(time.time() - path.stat().st_mtime) < ABANDONED_SECONDS:  # clocks may be set back
         return
-    path.unlink(missing_ok=True)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno not in REFUSED:  # of a folder that can only be read, what is to be written there says so
+            raise
 
 
 def _is_alive(process: int) -> bool:
