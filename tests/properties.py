@@ -1,7 +1,7 @@
 """On how many cases each property is tried.
 
-By default some thousands in all, which take seconds. ``KDPL_CASES=100000`` shares so many out among the same
-properties. What a failing case is, and how it is tried again, Hypothesis prints with it.
+By default some thousands in all, the same in every run, which take seconds. ``KDPL_CASES=100000`` shares so many out
+among the same properties, other ones in every run. What a failing case is, and how it is tried again, Hypothesis prints with it.
 """
 
 import os
@@ -17,4 +17,7 @@ def cases(usual: int) -> settings:
     """The settings of a property that is usually tried on so many cases; slow machines are no failure."""
     SHARES.append(usual)
     wanted = max(1, round(usual * WANTED / USUAL_CASES))
-    return settings(max_examples=wanted, deadline=None, suppress_health_check=list(HealthCheck))
+    is_usual = "KDPL_CASES" not in os.environ
+    return settings(
+        max_examples=wanted, deadline=None, derandomize=is_usual, suppress_health_check=list(HealthCheck)
+    )
