@@ -18,6 +18,4 @@ def cases(usual: int) -> settings:
     SHARES.append(usual)
     wanted = max(1, round(usual * WANTED / USUAL_CASES))
     is_usual = "KDPL_CASES" not in os.environ
-    return settings(
-        max_examples=wanted, deadline=None, derandomize=is_usual, suppress_health_check=list(HealthCheck)
-    )
+    return settings(max_examples=wanted, deadline=None, derandomize=is_usual, suppress_health_check=list(HealthCheck))
