@@ -1,7 +1,8 @@
 """On how many cases each property is tried.
 
 By default some thousands in all, the same in every run, which take seconds. ``KDPL_CASES=100000`` shares so many out
-among the same properties, other ones in every run. What a failing case is, and how it is tried again, Hypothesis prints with it.
+among the same properties, other ones in every run. What a failing case is, and how it is tried again, Hypothesis prints
+with it.
 """
 
 import os
