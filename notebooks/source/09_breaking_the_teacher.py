@@ -32,7 +32,8 @@ world = kd.load_world("emoji")
 student, teacher = kd.load_vlm(*world.student), kd.load_vlm(*world.teacher)
 base_names = [world.classnames[c] for c in world.base]
 train = kd.of_classes(world.train, world.base)
-scale, labels = student.scale, train.labels.to(student.device)
+scale = student.scale
+labels = train.labels.to(student.device)
 features = kd.encode_images(student, train.images)  # (N, D)
 teacher_features = kd.encode_images(teacher, train.images).to(student.device)
 teacher_text = kd.encode_names(teacher, base_names, world.templates).to(student.device)
@@ -193,7 +194,8 @@ best = checks.predict("best", "Whose students reach the highest mean H?", option
 best
 
 # %% 09-train-run (run)
-recipe, seeds, prompts = kd.Recipe(**world.recipe), range(5), {}
+recipe = kd.Recipe(**world.recipe)
+seeds, prompts = range(5), {}
 tests = kd.test_features(student, world)
 zero_shot = kd.scores(tests, world, lambda names: kd.encode_names(student, names, world.templates), scale)
 

@@ -132,13 +132,15 @@ taught = {name: pictures_to_learn(name) for name in worlds}
 # %% 10-learn-run (run)
 def gains(name, seeds=2):
     """KDPL's gain over zero-shot on base test pictures, a number for each seed."""
-    world, (train_labels, features, target) = worlds[name], taught[name]
+    world = worlds[name]
+    train_labels, features, target = taught[name]
     base_names = [world.classnames[c] for c in world.base]
 
     def kdpl(prompt, batch):
         return kd.symmetric_kl(target[batch], kd.logits(features[batch], prompt(base_names), scale))
 
-    recipe, (test, labels) = kd.Recipe(**world.recipe), tests[name]
+    recipe = kd.Recipe(**world.recipe)
+    test, labels = tests[name]
     prompts = [kd.learn(student, kdpl, train_labels, seed, recipe, shots=4)[0] for seed in range(seeds)]
     after = [100 * kd.accuracy(kd.logits(test, prompt(base_names), scale), labels) for prompt in prompts]
     return [value - rows[name]["student"] for value in after]
