@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from .style import INK, PALE, ROLES, Figure, draw_line, grid, looks_of, shortened, style, with_alt, without_frame
 
@@ -272,6 +273,27 @@ def pareto(
     return with_alt(fig, f"{ylabel} against {xlabel}: {summary}.")
 
 
+PLACES = ((8, 5), (8, -12), (-8, 5), (-8, -12), (8, 16), (8, -23), (-8, 16), (-8, -23), (8, 27), (-8, 27), (8, -34))
+
+
+def name_points(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """A name beside each point (x, y), where no point and no other name stands; the axes have all else already."""
+    ax.figure.draw_without_rendering()  # sizes are known from here on
+    centres = ax.transData.transform(list(points.values()))
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in centres]
+    for name, point in points.items():
+        for place in PLACES:
+            side = "left" if place[0] > 0 else "right"
+            text = ax.annotate(shortened(name), point, place, textcoords="offset points", fontsize=8, ha=side)
+            box = text.get_window_extent().padded(1)
+            is_free = not any(box.overlaps(other) for other in taken)
+            if is_free and ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1:
+                break
+            if place != PLACES[-1]:
+                text.remove()
+        taken.append(box)
+
+
 def gain_vs_teacher(
     teacher: Mapping[str, float], gain: Mapping[str, Sequence[float]], xlabel: str = "teacher's top-1 there, %"
 ) -> Figure:
@@ -283,13 +305,13 @@ def gain_vs_teacher(
         ax.plot([accuracy] * 2, [seeds.min(), seeds.max()], color=GREY, lw=1.2)
         ax.plot([accuracy] * len(seeds), seeds, ls="", marker="o", ms=3.5, color="white", mec=GREY)
         ax.plot(accuracy, seeds.mean(), marker="D", ms=7, color=ROLES["student after"]["color"], mec=INK)
-        ax.annotate(shortened(name), (accuracy, seeds.mean()), (8, 5), textcoords="offset points", fontsize=8)
     ax.margins(x=0.2, y=0.15)
     ax.set(
         xlabel=xlabel,
         ylabel="student's gain over zero-shot, points",
         title="The student's gain by what its teacher knows",
     )
+    name_points(ax, {name: (accuracy, float(np.mean(gain[name]))) for name, accuracy in teacher.items()})
     summary = "; ".join(f"{n}: teacher {teacher[n]:.1f} %, gain {np.mean(gain[n]):+.1f}" for n in teacher)
     return with_alt(fig, f"Gain of the student against the teacher's accuracy, by domain. {summary}.")
 

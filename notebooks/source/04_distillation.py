@@ -224,12 +224,15 @@ r"""
 ## In half precision
 
 On a GPU logits often come in float16, whose smallest positive number is far above float32's. A softmax then rounds
-small probabilities to zero, and the logarithm of zero is not finite. `naive_kl` is how the formula looks if one types
-it; `kd.forward_kl` takes `log_softmax`, in float32.
+small probabilities to zero, and the logarithm of zero is not finite. How small they get, the scale decides: that of
+these two models is modest, OpenAI's learned one hundred. `naive_kl` is how the formula looks if one types it;
+`kd.forward_kl` takes `log_softmax`, in float32.
 """
 
 # %% 04-half-predict (predict)
-broken = checks.predict("float16", "For what share of the pictures is the naive KL not finite in float16?")
+broken = checks.predict(
+    "float16", "At CLIP's own scale, for what share of the pictures is the naive KL not finite in float16?"
+)
 broken
 
 
@@ -240,19 +243,23 @@ def naive_kl(teacher_logits, student_logits):
     return (t * (t.log() - s.log())).sum(-1)
 
 
-def share_not_finite(loss, dtype):
-    values = loss(teacher_logits.to(dtype), student_logits.to(dtype))
-    return 1 - values.isfinite().float().mean().item()
-
-
 def careful_kl(teacher_logits, student_logits):
     return torch.stack([kd.forward_kl(t[None], s[None]) for t, s in zip(teacher_logits, student_logits)])
 
 
-broken.measured(100 * share_not_finite(naive_kl, torch.float16))
-for dtype in (torch.float32, torch.bfloat16, torch.float16):
-    naive, careful = share_not_finite(naive_kl, dtype), share_not_finite(careful_kl, dtype)
-    print(f"{str(dtype):15} not finite: naive {naive:.1%}, with log_softmax in float32 {careful:.1%}")
+def share_not_finite(loss, dtype, wanted_scale):
+    """Of the pictures, with logits of a scale and a precision."""
+    factor = wanted_scale / scale
+    values = loss((factor * teacher_logits).to(dtype), (factor * student_logits).to(dtype))
+    return 1 - values.isfinite().float().mean().item()
+
+
+# %% 04-half-table (run)
+broken.measured(100 * share_not_finite(naive_kl, torch.float16, 100))
+for wanted_scale in (scale.item(), 100):
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        naive, careful = (share_not_finite(loss, dtype, wanted_scale) for loss in (naive_kl, careful_kl))
+        print(f"scale {wanted_scale:3.0f}, {str(dtype):14} not finite: naive {naive:6.1%}, careful {careful:.1%}")
 
 # %% [markdown] 04-half-see (see)
 r"""
@@ -399,7 +406,8 @@ r"""
 *Lower* would refute the claim, *no difference seen* leaves it open. A suspect for either: at the student's scale the
 teacher's distribution is nearly a label, and what the claim is about hardly occurs. Hinton's remedy is a temperature on
 both sides; the loss times its square keeps the steps as long as they were. If the suspect is right, there is more in
-the other bars then, and more is learned.
+the other bars then, *and* more is learned. If only the first happens it is acquitted, and the next suspect stands in
+the first line of the verdict: how often the teacher's first answer is right, and so says what the label says.
 """
 
 # %% 04-suspect (try)

@@ -242,7 +242,8 @@ r"""
 
 A rank correlation near one would be the claim; near zero or below, it falls. A suspect: the gap was measured on test
 pictures, and the teacher teaches others, by hands that it may know better or worse. What counts may be how far it is
-ahead on the pictures that it *teaches*. Those labels are there, too, so the suspect can be asked.
+ahead on the pictures that it *teaches*. Those labels are there, too, so the suspect can be asked: a higher correlation
+than before convicts it, a lower one acquits it.
 """
 
 # %% 10-suspect (try)

@@ -94,6 +94,13 @@ FIGURES = {
         lambda: plots.gain_vs_teacher({"near": 80.0, "far": 20.0}, {"near": [3, 4.0], "far": [-1, 0]}),
         "near: teacher 80.0 %, gain .3.5; far: teacher 20.0 %, gain -0.5",
     ),
+    "gain of near domains": (
+        lambda: plots.gain_vs_teacher(
+            {"activities": 12.1, "animals": 12.6, "travel": 12.5, "smileys": 13.2, "food": 40.0},
+            {"activities": [0.1], "animals": [0.0], "travel": [0.2], "smileys": [-0.4], "food": [3.0]},
+        ),
+        "activities: teacher 12.1 %, gain .0.1",
+    ),
     "words": (
         lambda: plots.context_words([["a", "of"], ["photo", "x"]], [[0.1, 0.2], [0.3, 0.4]], ["a", "photo"]),
         "vector 1: a, of; vector 2: photo, x",
