@@ -267,10 +267,11 @@ def promptsrc(learner, pixels, names, wrong="", length=None, t0=None):
 
 
 def promptkd(learner, pixels, names, wrong="", length=None):
-    """Student features through two layers, on the teacher's text features."""
+    """Student features through two layers and a norm between them, on the teacher's text features."""
     teacher = learner.teacher
     image = image_features(learner.vlm.model, pixels, list(learner.visual), wrong)
-    image = unit(affine(affine(image, learner.project[0]).clamp(min=0), learner.project[2]))
+    hidden = norm(affine(image, learner.project[0]), learner.project[1])
+    image = unit(affine(hidden.clamp(min=0), learner.project[3]))
     text = photo_of(teacher, names, "", length).to(image.dtype)
     return similarities(learner.vlm, image, text)
 

@@ -29,8 +29,9 @@ class PromptKD(Learner):
 
     Any supervision trains it; the published objective is ``from_promptkd``. The paper's teacher is itself a learned
     PromptSRC of ViT-L/14; here it is any zero-shot CLIP. The paper learns from all unlabelled pictures and all names of
-    the data set that it is tested on (it is transductive). The network has no batch normalisation, so that an answer
-    does not depend on the other images of its batch.
+    the data set that it is tested on (it is transductive). The network has layer normalisation where the published one
+    has batch normalisation, so that an answer does not depend on the other images of its batch; without either, the
+    weighted loss can leave it with no unit that is ever above zero, and it learns nothing more.
     """
 
     recipe = Recipe(epochs=20, batch_size=8, lr=5e-3)
@@ -50,7 +51,12 @@ class PromptKD(Learner):
         d_student = vlm.model.visual.output_dim
         d_teacher = teacher.model.visual.output_dim
         with seeded(seed):
-            project = nn.Sequential(nn.Linear(d_student, d_teacher), nn.ReLU(), nn.Linear(d_teacher, d_teacher))
+            project = nn.Sequential(
+                nn.Linear(d_student, d_teacher),
+                nn.LayerNorm(d_teacher),
+                nn.ReLU(),
+                nn.Linear(d_teacher, d_teacher),
+            )
         self.project = project.to(self.visual[0])
 
     def text(self, classnames: Sequence[str]) -> Tensor:
