@@ -77,6 +77,7 @@ EMOJI_RECIPES = {
     "vpt": {"epochs": 5, "batch_size": 8, "lr": 0.0125},
     "maple": {"epochs": 5, "batch_size": 8, "lr": 0.05},
     "promptsrc": {"epochs": 20, "batch_size": 16, "lr": 0.003},
+    "promptkd": {"epochs": 8, "batch_size": 8, "lr": 0.0001},
 }
 EMOJI_STUDENTS = (("emoji-student-rn", None), ("emoji-student-vit", None))
 EMOJI_TEACHERS = (("emoji-teacher-small", None), ("emoji-teacher-medium", None), ("emoji-teacher-large", None))
