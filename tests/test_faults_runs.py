@@ -15,7 +15,8 @@ import time
 import urllib.error
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.client import IncompleteRead
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -328,40 +329,41 @@ class BreaksOff(BaseHTTPRequestHandler):
         pass
 
 
-def local_server(desk: Desk) -> str:
-    """The address of a server of this machine's own, for one test."""
-    server = HTTPServer(("127.0.0.1", 0), BreaksOff)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    desk.patch.setattr(desk, "close", server.shutdown, raising=False)
+@contextmanager
+def local_server(desk: Desk) -> Iterator[str]:
+    """The address of a server of this machine's own."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         desk.patch.delenv(name, raising=False)
-    return f"http://127.0.0.1:{server.server_port}"
+    with HTTPServer(("127.0.0.1", 0), BreaksOff) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def a_dictionary_breaks_off(desk: Desk) -> None:
-    desk.patch.setattr(dictionaries, "OPEN_IMAGES", f"{local_server(desk)}/{dictionaries.OPEN_IMAGES_FILE}")
-    try:
-        kd.load_world("emoji/activities", desk.folder, dictionary="open_images")
-    finally:
-        desk.close()
-        assert list(desk.folder.iterdir()) == []
+    with local_server(desk) as address:
+        desk.patch.setattr(dictionaries, "OPEN_IMAGES", f"{address}/{dictionaries.OPEN_IMAGES_FILE}")
+        with pytest.raises(FileNotFoundError) as caught:
+            kd.load_world("emoji/activities", desk.folder, dictionary="open_images")
+    assert list(desk.folder.iterdir()) == []
+    raise caught.value
 
 
 def a_data_set_breaks_off(desk: Desk) -> None:
-    address = local_server(desk)
+    from torchvision.datasets.utils import download_and_extract_archive
+
     known = datasets.DATASETS["eurosat"]
+    with local_server(desk) as address:
 
-    def fetch(root: Path) -> None:
-        from torchvision.datasets.utils import download_and_extract_archive
+        def fetch(root: Path) -> None:
+            place, wanted = root / "eurosat", "c8fa014336c82ac7804f0398fcb19387"
+            download_and_extract_archive(f"{address}/EuroSAT.zip", place, md5=wanted)
 
-        download_and_extract_archive(f"{address}/EuroSAT.zip", root / "eurosat", md5="c8fa014336c82ac7804f0398fcb19387")
-
-    desk.patch.setitem(datasets.DATASETS, "eurosat", replace(known, fetch=fetch))
-    try:
-        kd.load_world("eurosat", desk.folder)
-    finally:
-        desk.close()
-        assert not (desk.folder / "eurosat").exists()
+        desk.patch.setitem(datasets.DATASETS, "eurosat", replace(known, fetch=fetch))
+        with pytest.raises(FileNotFoundError) as caught:
+            kd.load_world("eurosat", desk.folder)
+    assert not (desk.folder / "eurosat").exists()
+    raise caught.value
 
 
 def data_set_without(error: Exception) -> Callable[[Desk], None]:
