@@ -165,6 +165,17 @@ def test_what_others_left_in_a_folder_to_read_from_stays(tmp_path, monkeypatch):
     assert left.exists() and read_json(kept) == {"good": 1}
 
 
+def test_a_process_of_another_user_is_alive(tmp_path, monkeypatch):
+    def not_allowed_to_ask(process, signal_number):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    left = tmp_path / temporary("a.json")
+    left.write_text("half")
+    monkeypatch.setattr(disk.os, "kill", not_allowed_to_ask)
+    Lab(tmp_path)
+    assert left.exists()
+
+
 def test_a_temporary_file_names_its_host_and_process(tmp_path):
     names = []
     for _ in range(2):
