@@ -250,11 +250,14 @@ def cell(vlm: kd.VLM, kept: Checkpoint | None = None, interrupt_at: int | None =
         return torch.nn.functional.cross_entropy(learner(features[rows], NAMES[:4]), labels[rows])
 
     recipe = kd.Recipe(epochs=3, batch_size=4, lr=0.1, warmup_epochs=0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
     try:
         history = kd.fit(learner, loss, 8, recipe, progress=False, checkpoint=kept)
     except KeyboardInterrupt:
         assert learner.prompt.ctx.isfinite().all() and not torch.equal(learner.prompt.ctx, CoOp(vlm).prompt.ctx)
         return learner, None
+    finally:
+        signal.signal(signal.SIGINT, before)
     return learner, history
 
 
