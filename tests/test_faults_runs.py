@@ -263,10 +263,10 @@ def cell(vlm: kd.VLM, kept: Checkpoint | None = None, interrupt_at: int | None =
 
 def the_button_with_the_square(desk: Desk) -> None:
     """The cell is stopped in its fourth step, and run again: as if nothing had been."""
-    threads = threading.active_count()
     whole, history = cell(desk.vlm)
+    threads = threading.enumerate()
     stopped, none = cell(desk.vlm, interrupt_at=3)
-    assert none is None and threading.active_count() == threads
+    assert none is None and threading.enumerate() == threads
     again, its_history = cell(desk.vlm)
     assert torch.equal(again.prompt.ctx, whole.prompt.ctx) and its_history == history
 
