@@ -343,7 +343,7 @@ def loss_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], ylabel: str
     Args:
         start: a value that all runs begin from, as a dotted line.
     """
-    fig, axes = grid(2.9 * len(curves), 3.2, 1, len(curves), sharey=True)
+    fig, axes = grid(max(5, 1.95 * len(curves)), 3.1, 1, len(curves), sharey=True)
     summary = []
     for ax, (run, lines) in zip(axes.flat, curves.items()):
         without_frame(ax).axhline(0, color=INK, lw=0.8)
@@ -356,7 +356,7 @@ def loss_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], ylabel: str
         ax.set_xlabel("training epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set_ylabel(ylabel)
-    axes[0, -1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower right", ncols=3, frameon=False, fontsize=8.5)
     return with_alt(fig, f"{ylabel} over epochs: " + "; ".join(summary) + ".")
 
 

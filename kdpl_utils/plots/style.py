@@ -43,6 +43,7 @@ METHODS = (
     {"color": "#FFFFFF", "hatch": "ooo", "marker": "X", "line": ":"},
 )
 FIXED = {"CoOp": 0, "KDPL": 1, "class-agnostic": 2}  # places in METHODS
+FIXED |= {"forward": 0, "reverse": 1, "symmetric": 2}  # never in one figure with those above
 
 # In line widths; a solid line is one very long dash.
 DASHES = {"-": (1e4, 0), "--": (3.7, 1.6), "-.": (6.4, 1.6, 1, 1.6), ":": (1, 1.65), "": ()}
@@ -97,8 +98,8 @@ def png(fig: matplotlib.figure.Figure, dpi: float = 100) -> bytes:
 
 
 def style(name: str, index: int = 0) -> dict:
-    """Of a role by its name, or else the next method's."""
-    return ROLES.get(name) or METHODS[index % len(METHODS)]
+    """Of a role or a method of ``FIXED`` by its name, or else the next method's."""
+    return ROLES.get(name) or METHODS[FIXED.get(name, index) % len(METHODS)]
 
 
 def looks_of(methods: Sequence[str]) -> list[dict]:

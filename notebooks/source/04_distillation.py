@@ -168,8 +168,8 @@ narrow = min(best, key=lambda direction: kd.entropy(best[direction][None]).item(
 
 # %% 04-direction-picture (run)
 which.measured(narrow)
-rows = {"teacher": torn.softmax(-1), **{f"nearest bump by {name} KL": p for name, p in best.items()}}
-plots.bars(list("ABCDEFGHIJKLMNO"), rows, "A teacher torn between two names, and the bumps nearest to it")
+rows = {"teacher": torn.softmax(-1), **best}
+plots.bars(list("ABCDEFGHIJKLMNO"), rows, "A teacher torn between two names, and the bump nearest to it by each KL")
 
 # %% [markdown] 04-direction-see (see)
 r"""

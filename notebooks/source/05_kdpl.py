@@ -309,6 +309,23 @@ print(kd.claim("KDPL against CoOp, novel", values["CoOp"]["novel"], values["KDPL
 print(kd.claim("KDPL against the shuffled teacher, H", values["shuffled"]["H"], values["KDPL"]["H"]))
 checks.summary()
 
+# %% [markdown] 05-suspect-why (try)
+r"""
+## If the second claim falls: a suspect, tested
+
+Where novel classes pay and KDPL pays no less than labels do, a suspect: their names never stood in the loss. A label
+could not put them there, a teacher can, since nobody has to know which picture shows what. So the teacher speaks about
+all names, base and novel, of the same pictures of base classes. If the suspect is right, the novel classes pay less.
+"""
+
+# %% 05-suspect (try)
+all_text = kd.encode_names(teacher, world.classnames, world.templates).to(student.device)
+about_all = kd.logits(teacher_features, all_text, scale)  # (N, all names)
+compare("all names", lambda batch: kd.symmetric_kl(about_all[batch], student_logits(batch, world.classnames)))
+for column in ("base", "novel"):
+    after = [row[column] for row in rows["all names"]]
+    print(kd.claim(f"all names against base names, {column}", values["KDPL"][column], after))
+
 # %% [markdown] 05-paper (try)
 r"""
 ## What the paper reports

@@ -46,6 +46,7 @@ plots.distributions(
     train.images[shown],
     [dictionary[i] for i in first],
     {"teacher": dictionary_logits[shown].softmax(-1)[first].cpu()},
+    k=len(first),
     title=f"The teacher's first eight of {len(dictionary):,} names",
 )
 
@@ -76,7 +77,7 @@ occur in no picture here. "Without class names" is not "without any words".
 place = {name: i for i, name in enumerate(dictionary)}
 held = [name for name in base_names if name in place]
 print(f"{len(dictionary):,} names; {len(held)} of the {len(base_names)} base names are among them")
-print("some of it:", ", ".join(dictionary[i] for i in range(0, len(dictionary), len(dictionary) // 8)))
+print("some of it:", ", ".join(dictionary[i] for i in range(300, len(dictionary), len(dictionary) // 8)))
 
 # %% [markdown] 06-pick-why (why)
 r"""
@@ -112,7 +113,9 @@ def select_classes(teacher_logits, k):
 select_classes = checks.select_classes(select_classes)
 
 # %% 06-pick-predict (predict)
-found = checks.predict("recall", "Of the true names of a batch of 32 pictures, how many are among K = C picked names?")
+found = checks.predict(
+    "recall", "Of the true names of 32 pictures, how many are picked, if as many names are picked as there are classes?"
+)
 found
 
 # %% 06-pick-run (run)
@@ -189,7 +192,9 @@ with a small scale spreads its probability thinly over thousands of names; real 
 """
 
 # %% 06-mass-predict (predict)
-kept = checks.predict("mass", "How much of the teacher's probability falls on the K = C picked names?")
+kept = checks.predict(
+    "mass", "How much of the teacher's probability falls on the picked names, as many as there are classes?"
+)
 kept
 
 # %% 06-mass-run (run)
@@ -266,7 +271,7 @@ def random_names(prompt, batch):
 blame = checks.predict(
     "blame",
     "Which change of class-agnostic learning helps most?",
-    options=["true names added", "teacher's own scale", "twice as many names"],
+    options=["true names added", "teacher's own scale", "twice as many names", "none is seen to help"],
 )
 blame
 
@@ -317,9 +322,9 @@ values = {method: {c: [row[c] for row in rows] for c in columns} for method, row
 print(kd.claim("class-agnostic against zero-shot, base", zero_shot["base"], values["class-agnostic"]["base"]))
 print(kd.claim("class-agnostic against KDPL, H", values["KDPL"]["H"], values["class-agnostic"]["H"]))
 print(kd.claim("class-agnostic against random names, H", values["random names"]["H"], values["class-agnostic"]["H"]))
-means = {method: sum(values[method]["H"]) / 5 for method in suspects}
-helped_most = max(suspects[1:], key=lambda method: means[method] - means["class-agnostic"])
-blame.measured(helped_most)
+helped = {method: kd.paired_interval(values["class-agnostic"]["H"], values[method]["H"]) for method in suspects[1:]}
+most = max(helped, key=lambda method: helped[method][0])
+blame.measured(most if helped[most][1] > 0 else "none is seen to help")
 checks.summary()
 
 # %% [markdown] 06-paper (try)
@@ -380,7 +385,7 @@ dictionary. Whether that costs anything here, and what the cost comes from, is w
 
 # %% [markdown] 06-next (next)
 r"""
-Next: [11 · Your own images](11_your_images.ipynb). Source: Mistretta et al.,
+Next: [07 · Which KL?](07_which_kl.ipynb). Source: Mistretta et al.,
 [Improving Zero-shot Generalization of Learned Prompts via Unsupervised Knowledge
 Distillation](https://arxiv.org/abs/2407.03056), 2024, and its poster (class selection).
 """

@@ -90,7 +90,8 @@ declared = {
     "judged on": "world.test, once",
     "verdict": "95 % interval of Student's t over paired seeds; one that contains 0: no difference seen",
 }
-pd.Series({key: list(value) if isinstance(value, range) else value for key, value in declared.items()}, name="declared")
+for key, value in declared.items():
+    print(f"{key:12} {list(value) if isinstance(value, range) else value}")
 
 # %% [markdown] 07-interval-why (why)
 r"""

@@ -113,7 +113,7 @@ plots.reliability(curves, "Teachers on test pictures")
 
 # %% [markdown] 08-knows-see (see)
 r"""
-Below the diagonal a teacher is surer than it is right. All three take the student's scale, as published, so this is
+Below the diagonal a teacher is surer than it is right, above it less sure. All three take the student's scale, as published, so this is
 the ECE of what the student is taught. Where the training pictures are named far better than the test, the teacher
 knows those drawings: fine for teaching them, no sign that it knows ink in general.
 """

@@ -94,6 +94,7 @@ made = adapt_folder(
     teacher=teacher,
     dictionary=own.dictionary,
     report=say,
+    progress=False,
 )
 
 # %% 11-adapt-measured (run)
@@ -170,15 +171,32 @@ for part, split in {"training": own.train, "test": shown}.items():
         rows.setdefault(method, {})[f"right, {part}"] = right
 pd.DataFrame(rows).T
 
+
 # %% 11-verdict (verdict)
+def sentence(what, split):
+    """What these pictures support: the mean difference, with its interval over classes."""
+    pixels = kd.Pixels(vlm, split.images)[:]
+    before, after = ((learner(pixels, names).argmax(1).cpu() == split.labels) for learner in (zero_shot, learned))
+    gain, low, high = kd.paired_bootstrap(100.0 * before, 100.0 * after, groups=split.labels)
+    seen = "higher" if low > 0 else "lower" if high < 0 else "no difference seen"
+    return f"learned against zero-shot, {what}: {gain:+.1f} [{low:+.1f}, {high:+.1f}] on {len(split)} pictures: {seen}."
+
+
 if (shown.labels >= 0).all():
-    pixels = kd.Pixels(vlm, shown.images)[:]
-    hits = {}
-    for method, learner in {"zero-shot": zero_shot, "learned": learned}.items():
-        hits[method] = (learner(pixels, names).argmax(1).cpu() == shown.labels).float() * 100
-    gain, low, high = kd.paired_bootstrap(hits["zero-shot"], hits["learned"], groups=shown.labels)
-    verdict = "higher" if low > 0 else "lower" if high < 0 else "no difference seen"
-    print(f"learned against zero-shot: {gain:+.1f} [{low:+.1f}, {high:+.1f}] on {len(shown)} pictures: {verdict}.")
+    print(sentence("test", shown))
+
+# %% [markdown] 11-suspect-why (try)
+r"""
+## If the claim falls: a suspect, tested
+
+*No difference seen* on other pictures can have two reasons. The prompt learned nothing; or what it learned belongs to
+the pictures that it learned from. As the folder stands, another hand drew the test pictures. If that is it, the same
+sentence says *higher* of the training pictures. In a folder of yours, have pictures of every kind that you will meet.
+"""
+
+# %% 11-suspect (try)
+if (own.train.labels >= 0).all():
+    print(sentence("training", own.train))
 
 # %% [markdown] 11-take (try)
 r"""
@@ -192,8 +210,9 @@ belong to, and the card says what was measured. On the command line it is `kdpl 
 # %% 11-take-classifier (try)
 classifier = kd.load_classifier(made.files["classifier"], vlm)
 for row in classifier.predict(few.images[:3], k=2):
-    print(row)
-print({kind: f"{path.stat().st_size / 1000:.1f} kB" for kind, path in made.files.items()})
+    print(", ".join(f"{name} {probability:.0%}" for name, probability in row))
+for kind, path in made.files.items():
+    print(f"{kind}: {path.stat().st_size / 1000:.1f} kB")
 
 # %% 11-take-card (try)
 from IPython.display import Markdown

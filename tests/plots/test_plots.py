@@ -300,7 +300,15 @@ def test_looks_differ_in_every_way(looks):
 
 def test_a_method_looks_the_same_in_every_figure():
     fixed = {name: plots.METHODS[i] for i, name in enumerate(("CoOp", "KDPL", "class-agnostic"))}
-    for methods in (["CoOp", "KDPL"], ["KDPL", "class-agnostic", "other", "more"], ["a", "CoOp"], ["a", "b"]):
+    fixed |= {name: plots.METHODS[i] for i, name in enumerate(("forward", "reverse", "symmetric"))}
+    assert all(plots.style.style(name, 3) == look for name, look in fixed.items()), "one by one, too"
+    for methods in (
+        ["CoOp", "KDPL"],
+        ["reverse", "forward"],
+        ["KDPL", "class-agnostic", "other", "more"],
+        ["a", "CoOp"],
+        ["a", "b"],
+    ):
         seen = looks_of(methods)
         assert [look for m, look in zip(methods, seen) if m in fixed] == [fixed[m] for m in methods if m in fixed]
         assert len({look["color"] for look in seen}) == len(methods)
