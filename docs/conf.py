@@ -28,6 +28,7 @@ nb_mime_priority_overrides = [
     ("html", "application/vnd.jupyter.widget-view+json", 100),
 ]
 nb_ipywidgets_js = {}
+nb_output_stderr = "remove"  # the bars of training steps
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 html_math_renderer = "drawn"

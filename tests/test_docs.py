@@ -44,7 +44,8 @@ def png(size=(1200, 400)) -> str:
 def notebook(alt: str | None = "Words about it."):
     data = {"image/png": png(), VIEW: {"model_id": "x"}, "text/plain": "Words"}
     output = new_output("display_data", data, metadata={"image/png": {"alt": alt}} if alt else {})
-    cell = new_code_cell("draw()", id="01-00", execution_count=1, outputs=[output])
+    bar = new_output("stream", name="stderr", text="40%, 2 steps a second")
+    cell = new_code_cell("draw()", id="01-00", execution_count=1, outputs=[bar, output])
     made = new_notebook(cells=[cell])
     made.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
     return made
@@ -116,7 +117,7 @@ def test_pages_are_built_offline(build, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "html" / "lesson.html").read_text(encoding="utf-8")
-    assert 'alt="Words about it."' in page
+    assert 'alt="Words about it."' in page and "steps a second" not in page
     assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?://', page), "a page that needs a network"
     assert re.findall(r'<svg role="img" aria-label="(.+?)"', page) == ["s", "t", r"\tfrac12 \sum_c t_c \log s_c"]
     faults = (tmp_path / "html" / "faults.html").read_text(encoding="utf-8")

@@ -64,7 +64,6 @@ def adapt_folder(
     labelled: bool | None = None,
     templates: Templates = (TEMPLATE,),
     report: Callable[[str], None] = lambda line: None,
-    progress: bool = True,
 ) -> Adapted:
     """Learn prompts from a folder of pictures, mostly without labels, and write everything that came of it.
 
@@ -79,7 +78,6 @@ def adapt_folder(
         views: crops of each picture, drawn once; 0 takes the pictures as they are.
         labels: share of the labels, 0 to 1, that ``"kdpl"`` learns from as well, where there are some.
         precision: of all frozen weights, as in ``load_vlm``; ``"bf16"`` suits a GPU.
-        progress: whether a bar shows the training steps.
 
     Asked again with the same ``out``, only what has changed is done again.
 
@@ -109,7 +107,7 @@ def adapt_folder(
         precision=precision,
         **numbers,
     )
-    lab = Lab(out / "cache", progress=progress)
+    lab = Lab(out / "cache", progress=True)
     lab.worlds[job.world] = world
     report(f"{len(world.train)} pictures, {len(world.classnames) or 'no'} class names, {mode} with {learner}.")
     learned = lab.learner(job)

@@ -94,7 +94,6 @@ made = adapt_folder(
     teacher=teacher,
     dictionary=own.dictionary,
     report=say,
-    progress=False,
 )
 
 # %% 11-adapt-measured (run)
