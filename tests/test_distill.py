@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kdpl_utils import distill
-from kdpl_utils.distill import forward_kl, reverse_kl, select_classes, symmetric_kl
+from kdpl_utils.distill import forward_kl, mix_teachers, reverse_kl, select_classes, symmetric_kl
 
 LOSSES = [forward_kl, reverse_kl, symmetric_kl]
 
@@ -152,6 +152,41 @@ def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_a_name_that_is_masked_adds_nothing():
+    """A teacher that was not to give a name (−∞): the KL is that of the other names, and so is the gradient."""
+    teacher = torch.tensor([[1.0, 2.0, -math.inf], [0.5, -math.inf, 0.0]])
+    z = torch.tensor([[0.5, 0.1, -math.inf], [0.3, -math.inf, 0.7]], requires_grad=True)
+    expected = 0.0
+    for row, names in ((0, [0, 1]), (1, [0, 2])):
+        t, s = teacher[row, names].softmax(-1), z[row, names].softmax(-1)
+        expected = expected + (t * (t / s).log()).sum() / 2
+    for loss in (forward_kl(teacher, z), symmetric_kl(teacher, z, alpha=1.0)):
+        torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(reverse_kl(z.detach(), teacher), expected.detach())
+    (found,) = torch.autograd.grad(forward_kl(teacher, z), z)
+    assert found[0].sum().item() == pytest.approx(0, abs=1e-6) and found[1, 1] == 0 and found.isfinite().all()
+
+
+def test_teachers_are_mixed_as_probabilities():
+    """The log of the mean, so that it is normalised; one teacher is itself."""
+    logits = [5 * torch.randn(4, 6, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    mixed = mix_teachers(logits)
+    expected = sum(z.softmax(-1) for z in logits) / 3
+    torch.testing.assert_close(mixed.exp(), expected)
+    torch.testing.assert_close(mix_teachers(logits[:1]).exp(), logits[0].softmax(-1))
+
+
+@pytest.mark.parametrize("teachers, message", [
+    ([], "at least one teacher"),
+    ([torch.zeros(2, 3), torch.zeros(2, 4)], r"not of shapes \(2, 3\), \(2, 4\)\."),
+    (torch.zeros(2, 3), r"not of shapes \(3,\)\."),
+    ([torch.zeros(2, 3, 4)], r"not of shapes \(2, 3, 4\)\."),
+])  # fmt: skip
+def test_what_is_no_mixture(teachers, message):
+    with pytest.raises(ValueError, match=message):
+        mix_teachers(teachers)
 
 
 def test_doctests():

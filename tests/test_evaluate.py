@@ -228,6 +228,41 @@ def test_bad_input(call, message):
     assert "\n" not in str(error.value)
 
 
+def test_what_nobody_says_is_the_usual():
+    """Fifteen bins, temperature 1, no noise, seed 0."""
+    g = torch.Generator().manual_seed(0)
+    t, s = torch.randn(50, 4, generator=g), torch.randn(50, 4, generator=g)
+    labels = torch.randint(4, (50,), generator=g)
+    assert len(evaluate.reliability_curve(t.softmax(-1), labels)[0]) == 15
+    torch.testing.assert_close(evaluate.kl_bits(t, s), evaluate.kl_bits(t, s, 1.0))
+    assert not torch.allclose(evaluate.kl_bits(t, s), evaluate.kl_bits(t, s, 2.0))
+    assert torch.equal(evaluate.perturb(t), t)
+    assert torch.equal(evaluate.perturb(t, noise=0.5), evaluate.perturb(t, 1.0, 0.5, 0))
+
+
+def test_noise_is_in_units_of_the_logits_own_deviation():
+    t = 7 * torch.randn(400, 5, generator=torch.Generator().manual_seed(1)) + 3
+    noise = evaluate.perturb(t, noise=0.5) - t
+    assert noise.std().item() == pytest.approx(0.5 * t.std().item(), rel=0.05)
+    epsilon = torch.randn(t.shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(noise, 0.5 * t.std() * epsilon, atol=1e-4, rtol=1e-4)
+
+
+def test_a_student_that_excludes_what_the_teacher_says_is_far_away():
+    """Not NaN: infinitely many bits, or as many as a number holds; what the teacher excludes adds nothing."""
+    far = evaluate.kl_bits(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, -math.inf]]))
+    assert far.item() > 1e20
+    near = evaluate.kl_bits(torch.tensor([[0.0, -math.inf]]), torch.tensor([[0.0, -math.inf]]))
+    assert near.item() == 0
+
+
+def test_labels_of_a_reliability_curve_are_checked():
+    probs = torch.full((3, 2), 0.5)
+    for labels in (torch.tensor([0, 1]), torch.tensor([0, 1, 2])):
+        with pytest.raises(ValueError, match="as many labels|Labels must lie"):
+            evaluate.reliability_curve(probs, labels)
+
+
 def test_doctests():
     assert doctest.testmod(evaluate) == (0, 4)
 

@@ -1,5 +1,7 @@
 """What supervises a step: the right rows, the right names beside the right columns."""
 
+import functools
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -92,6 +94,65 @@ def test_pictures_without_a_pseudo_label_teach_nothing(student_logits):
     _, nothing = kd.from_pseudo_labels(before, NAMES, k=2)(torch.tensor([2, 4]))
     value = nothing(z)
     assert value.item() == 0 and value.requires_grad
+
+
+def test_the_loss_of_pseudo_labels_is_a_mean_over_those_that_have_one():
+    """Three of four pictures, that of the first name among them."""
+    before = torch.tensor([[5.0, 0, 0], [0, 4.0, 0], [0, 0, 3.0], [0, 3.0, 0]])
+    z = torch.randn(4, 3, generator=torch.Generator().manual_seed(5))
+    _, loss = kd.from_pseudo_labels(before, NAMES, k=1)(torch.arange(4))
+    torch.testing.assert_close(loss(z), F.cross_entropy(z[:3], torch.tensor([0, 1, 2])))
+
+
+def test_sixteen_pictures_of_a_name_unless_said_otherwise():
+    before = torch.tensor([[3.0, 0.0, 0.0]]).repeat(20, 1) + torch.arange(20)[:, None] * torch.tensor([0.1, 0, 0])
+    z = torch.randn(20, 3, generator=torch.Generator().manual_seed(6))
+    _, loss = kd.from_pseudo_labels(before, NAMES)(torch.arange(20))
+    torch.testing.assert_close(loss(z), F.cross_entropy(z[4:], torch.zeros(16, dtype=torch.long)))
+
+
+def test_a_label_that_nobody_knows_may_be_anything(teacher_logits, student_logits):
+    known = torch.tensor([True, True, False, False, False, False])
+    labels = torch.tensor([0, 1, -1, 99, -1, -1])
+    _, loss = kd.from_both(labels, known, teacher_logits, NAMES)(BATCH)
+    _, distilled = kd.from_teacher(teacher_logits, NAMES)(BATCH)
+    expected = distilled(student_logits) + F.cross_entropy(student_logits[1:], torch.tensor([1]))
+    torch.testing.assert_close(loss(student_logits), expected)
+
+
+@pytest.mark.parametrize("known", [torch.ones(6), torch.ones(5, dtype=torch.bool)], ids=["numbers", "too few"])
+def test_known_is_a_boolean_for_each_picture(teacher_logits, known):
+    with pytest.raises(ValueError, match="^known is .*give 6 booleans, true for a picture whose label is known"):
+        kd.from_both(LABELS, known, teacher_logits, NAMES)
+
+
+@pytest.mark.parametrize("shape", [(3,), (6, 4), (0, 3), (2, 3, 3)], ids=str)
+def test_logits_have_a_row_for_each_picture_and_a_column_for_each_name(shape):
+    for supervise in (kd.from_teacher, kd.from_hard_teacher, kd.from_uniform_teacher):
+        with pytest.raises(ValueError, match=r"The teacher's logits are .* there are 3 names: give \(N, 3\)"):
+            supervise(torch.zeros(shape), NAMES)
+    with pytest.raises(ValueError, match="The student's logits are"):
+        kd.from_pseudo_labels(torch.zeros(shape), NAMES)
+
+
+@pytest.mark.parametrize(
+    "supervise", [kd.from_dictionary, lambda z, words, k: kd.from_random_names(z, words, k, seed=0)]
+)
+def test_of_a_dictionary_two_names_or_more_are_chosen(supervise):
+    names, _ = supervise(torch.zeros(2, 2), ["a", "b"], 2)(torch.tensor([0]))
+    assert sorted(names) == ["a", "b"]
+    for k in (1, 3):
+        with pytest.raises(ValueError, match=f"k = {k}|k must|k is"):
+            supervise(torch.zeros(2, 2), ["a", "b"], k)
+    with pytest.raises(ValueError, match="'a' is the only class name"):
+        supervise(torch.zeros(2, 1), ["a"], 2)
+
+
+def test_two_names_are_enough_and_one_is_not():
+    names, loss = kd.from_labels(torch.tensor([0, 1]), ["a", "b"])(torch.tensor([0, 1]))
+    assert names == ["a", "b"] and loss(torch.zeros(2, 2)).item() == pytest.approx(torch.tensor(2.0).log().item())
+    with pytest.raises(ValueError, match="'a' is the only class name, so every answer is right"):
+        kd.from_labels(torch.tensor([0, 0]), ["a"])
 
 
 def test_the_shuffled_teacher_gives_each_picture_the_answers_to_another(student_logits):
