@@ -135,9 +135,7 @@ def test_logits_have_a_row_for_each_picture_and_a_column_for_each_name(shape):
         kd.from_pseudo_labels(torch.zeros(shape), NAMES)
 
 
-@pytest.mark.parametrize(
-    "supervise", [kd.from_dictionary, lambda z, words, k: kd.from_random_names(z, words, k, seed=0)]
-)
+@pytest.mark.parametrize("supervise", [kd.from_dictionary, functools.partial(kd.from_random_names, seed=0)])
 def test_of_a_dictionary_two_names_or_more_are_chosen(supervise):
     names, _ = supervise(torch.zeros(2, 2), ["a", "b"], 2)(torch.tensor([0]))
     assert sorted(names) == ["a", "b"]
