@@ -40,7 +40,7 @@ PICTURES = (
     ("similarity", "01", "01-vectors-picture"),
     ("reliability", "01", "01-sure-picture"),
 )
-COLOURS, WIDTH = 96, 900  # of a picture in the gallery: small files
+COLOURS, WIDTH = 256, 900  # of a picture in the gallery: small files
 
 
 def same_cells(source: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> bool:
@@ -106,7 +106,9 @@ def small(file: bytes) -> bytes:
     if image.width > WIDTH:
         image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(out, format="PNG", optimize=True)
+    # A thin line keeps its colour beside a heat map, which the usual choice of colours sacrifices to the map.
+    few = image.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(out, format="PNG", optimize=True)
     return out.getvalue()
 
 

@@ -86,6 +86,15 @@ def test_the_gallery_takes_pictures_from_outputs(build):
         build.picture(notebook(), "01-99")
 
 
+def test_a_thin_line_keeps_its_colour_beside_a_heat_map(build):
+    image = Image.merge("RGB", [Image.effect_noise((900, 400), 60)] * 2 + [Image.new("L", (900, 400), 120)])
+    image.paste((182, 87, 25), (100, 200, 220, 203))
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    shown = Image.open(io.BytesIO(build.small(file.getvalue()))).convert("RGB").getpixel((150, 201))
+    assert max(abs(a - b) for a, b in zip(shown, (182, 87, 25))) < 12, shown
+
+
 def test_the_gallerys_cells_exist(build):
     for _, number, cell in build.PICTURES:
         (path,) = build.NOTEBOOKS.glob(f"{number}_*.ipynb")
