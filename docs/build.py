@@ -283,7 +283,7 @@ def build(run: bool, gallery: bool, repository: str | None) -> Path:
     titles = "\n".join(f"notebooks/{path.stem}" for path in sorted(NOTEBOOKS.glob("*.ipynb")))
     (source / "faults.md").write_text(fault_page(), encoding="utf-8")
     index = (DOCS / "index.md").read_text(encoding="utf-8").replace("{{notebooks}}", titles)
-    index = index.replace("{{course}}", "\n".join(course.write_course(source)))
+    index = index.replace("{{course}}", "\n".join(course.write_course(source, notebooks)))
     if GALLERY.exists():
         shutil.copytree(GALLERY, source / "gallery")
         index += "\n```{include} gallery/README.md\n:start-line: 4\n:relative-images:\n```\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
+from collections.abc import Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import NamedTuple
@@ -174,13 +175,38 @@ def exercise_text(solution) -> str:
     return f"{head}\n\n{table}\n\n{expected}\n{solved}"
 
 
-def lesson_text(lesson: Lesson) -> str:
-    """All that an instructor needs of a lesson, on one page."""
+def printed(cell: nbformat.NotebookNode) -> list[str]:
+    """The lines that a cell printed when it ran."""
+    return "".join(output.get("text", "") for output in cell.get("outputs", [])).splitlines()
+
+
+def measured_of(prediction: str, executed: nbformat.NotebookNode | None) -> str:
+    """What a run measured for a prediction, by its name in the lesson; "" where nothing was run."""
+    for cell in executed.cells if executed else []:
+        if f"{prediction}.measured(" in cell.source:
+            lines = [line for line in printed(cell) if line.startswith("measured ")]
+            return lines[0].removesuffix(" (you made no prediction)") if lines else ""
+    return ""
+
+
+def verdict_of(lesson: Lesson, executed: nbformat.NotebookNode | None) -> str:
+    """The sentences about the claims as a run printed them, folded; without those about exercises."""
+    verdicts = [cell.id for cell in lesson.cells if cell.part == "verdict"]
+    lines = []
+    for cell in executed.cells if executed else []:
+        if cell.get("id") in verdicts:
+            lines += [line for line in printed(cell) if "exercise" not in line and line[:1] not in ("✓", "○")]
+    return lessons.folded("What a run says of the claims", "```\n" + "\n".join(lines) + "\n```") if lines else ""
+
+
+def lesson_text(lesson: Lesson, executed: nbformat.NotebookNode | None = None) -> str:
+    """All that an instructor needs of a lesson, on one page; with a run of it also what came out."""
     questions = []
     for cell in lesson.cells:
         if cell.part == "predict":
             call = re.search(r'predict\(\s*"[^"]+",\s*"([^"]+)"', cell.text)
-            questions.append(f"* {call[1]}")
+            measured = measured_of(cell.text.splitlines()[-1], executed)
+            questions.append(f"* {call[1]}" + (f" *{measured}*" if measured else ""))
     notes = [cell.text for cell in lesson.cells if cell.part == "instructor"]
     exercises = [exercise_text(cell) for cell in lesson.cells if cell.part == "solution"]
     downloads = ", ".join(
@@ -192,6 +218,7 @@ def lesson_text(lesson: Lesson) -> str:
         f"{lesson.effort} [The lesson](../notebooks/{lesson.stem}.ipynb), {downloads}.",
         "### What is asked",
         without_headings(lesson.text("objectives")),
+        verdict_of(lesson, executed),
         "Predictions, each before the cell that measures it:\n\n" + "\n".join(questions),
         *notes,
         *exercises,
@@ -205,14 +232,17 @@ def without_headings(text: str) -> str:
     return re.sub(r"^#+ .*\n+", "", text, flags=re.MULTILINE).strip()
 
 
-def instructor_page() -> str:
+def instructor_page(executed: Mapping[str, nbformat.NotebookNode] | None = None) -> str:
+    """A section for each lesson; ``executed`` maps its number to a run of it."""
+    executed = executed or {}
     opening = """# For the instructor
 
 What each lesson asks, the expected answers, the misconceptions that its checks recognise, minutes and stopping points.
 It is made from the lessons themselves, so it cannot lag behind them. A wrong answer never stops a lesson: its check
 says which mistake it is, and the lesson goes on with the library's version.
 """
-    return opening + HAND_IN + "\n" + "\n\n".join(lesson_text(lesson) for lesson in all_lessons()) + "\n"
+    sections = [lesson_text(lesson, executed.get(lesson.number)) for lesson in all_lessons()]
+    return opening + HAND_IN + "\n" + "\n\n".join(sections) + "\n"
 
 
 # --- packings --------------------------------------------------------------------------------------------------------
@@ -311,13 +341,16 @@ def with_links(page: nbformat.NotebookNode, stem: str, repository: str | None) -
     return page
 
 
-def write_course(source: Path) -> list[str]:
-    """The kit's pages and notebooks in a folder of Sphinx's; returns the pages' names for its table of contents."""
+def write_course(source: Path, executed: Mapping[str, nbformat.NotebookNode]) -> list[str]:
+    """The kit's pages and notebooks in a folder of Sphinx's; returns the pages' names for its table of contents.
+
+    ``executed`` maps the number of a lesson to a run of it.
+    """
     for which in VERSIONS:
         lessons.write(source / "downloads" / which, which)
     folder = source / "course"
     folder.mkdir(parents=True, exist_ok=True)
-    made = {"instructor": instructor_page, "packings": packings_page, "glossary": glossary_page}
+    made = {"instructor": instructor_page(executed), "packings": packings_page(), "glossary": glossary_page()}
     for name in PAGES:
-        (folder / f"{name}.md").write_text(made[name](), encoding="utf-8")
+        (folder / f"{name}.md").write_text(made[name], encoding="utf-8")
     return [f"course/{name}" for name in PAGES]

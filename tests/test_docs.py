@@ -166,6 +166,25 @@ def test_the_instructors_page_has_all_that_the_checks_know(course):
         assert course.lesson_text(lesson).count("\n* ") == asked, lesson.number
 
 
+def test_the_instructors_page_says_what_a_run_measured(course):
+    """From the outputs of an executed lesson, where there is one."""
+    (lesson,) = (lesson for lesson in course.all_lessons() if lesson.number == "09")
+    said = {
+        "09-broken-run": "measured 3 % (you made no prediction)\nand more\n",
+        "09-verdict": "T = 4, H: -1.0 [-2.0, -0.5] over 5 seeds: lower.\n○ perturb: no\n0 of 1 exercises are yours\n",
+    }
+    cells = []
+    for cell in lesson.cells:
+        outputs = [new_output("stream", text=said[cell.id])] if cell.id in said else []
+        cells.append(new_code_cell(cell.text, id=cell.id, outputs=outputs))
+    text = course.lesson_text(lesson, new_notebook(cells=cells))
+    assert "change the first answer? *measured 3 %*\n" in text
+    assert (
+        "What a run says of the claims</summary>\n\n```\nT = 4, H: -1.0 [-2.0, -0.5] over 5 seeds: lower.\n```" in text
+    )
+    assert text.count("*measured") == 1 and "*measured" not in course.lesson_text(lesson)
+
+
 def test_each_lesson_says_its_minutes(course):
     minutes = {lesson.number: lesson.minutes for lesson in course.all_lessons()}
     assert len(minutes) == 12 and all(15 <= value <= 90 for value in minutes.values())
@@ -236,7 +255,7 @@ def test_a_problem_is_reported_with_lesson_and_version(course):
 
 
 def test_the_kit_is_written_with_the_notebooks_it_offers(course, tmp_path):
-    pages = course.write_course(tmp_path)
+    pages = course.write_course(tmp_path, {})
     assert pages == ["course/instructor", "course/packings", "course/glossary"]
     stems = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     for which in ("solved", "instructor"):
