@@ -83,6 +83,22 @@ def test_a_write_that_fails_is_one_sentence_and_leaves_what_was_there(case, tmp_
     assert read_json(path) == {"good": 1} and [entry.name for entry in tmp_path.iterdir()] == ["kept.json"]
 
 
+@pytest.mark.parametrize("number, is_written", [(errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)])
+def test_a_disk_that_cannot_flush_is_written_to_and_a_broken_one_is_not(number, is_written, tmp_path, monkeypatch):
+    """As some network disks; an error of input and output is another matter, and passes as it is."""
+    path = write_json(tmp_path / "kept.json", {"good": 1})
+
+    def flush(opened):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(disk.os, "fsync", flush)
+    try:
+        write_json(path, {"good": 2})
+    except OSError as error:
+        assert error.errno == number
+    assert read_json(path) == {"good": 2 if is_written else 1} and len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_file_in_the_place_of_a_folder(tmp_path):
     (tmp_path / "results").write_text("the user's")
     with pytest.raises(OSError, match=r"scores.json cannot be written \(a file is in the place of its folder\)"):
