@@ -69,8 +69,8 @@ TRAIN_VIEWS = 16  # for each of the two hands: 32 pictures a class, of which a s
 TEST_PICTURES = 1000  # at least, behind every reported number
 
 # Where the emoji world departs from the published recipes: fewer and larger steps for two CPU cores, and learning rates
-# chosen for labels alone.  CoOp's is the best of four on val (benchmarks/learners.py --choose, groups food-drink and
-# activities, student-rn); the others' were chosen on an earlier edition of this world, and not anew.
+# chosen for labels alone, PromptKD's for its own objective: the best of four on val (benchmarks/learners.py --choose, two
+# seeds; CoOp on student-rn, the others on student-vit; CoCoOp and PromptSRC on food-drink, the others on activities, too).
 EMOJI_RECIPES = {
     "coop": {"epochs": 10, "lr": 0.05},
     "cocoop": {"epochs": 8, "batch_size": 8, "lr": 0.2},
