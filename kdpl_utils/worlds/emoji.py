@@ -69,8 +69,9 @@ TRAIN_VIEWS = 16  # for each of the two hands: 32 pictures a class, of which a s
 TEST_PICTURES = 1000  # at least, behind every reported number
 
 # Where the emoji world departs from the published recipes: fewer and larger steps for two CPU cores, and learning rates
-# chosen for labels alone, PromptKD's for its own objective: the best of four on val (benchmarks/learners.py --choose, two
-# seeds; CoOp on student-rn, the others on student-vit; CoCoOp and PromptSRC on food-drink, the others on activities, too).
+# chosen for labels alone, PromptKD's for its own objective: the best of four on val (benchmarks/learners.py --choose,
+# two seeds; CoOp on student-rn, the others on student-vit; CoCoOp and PromptSRC on food-drink, the others also on
+# activities).
 EMOJI_RECIPES = {
     "coop": {"epochs": 10, "lr": 0.05},
     "cocoop": {"epochs": 8, "batch_size": 8, "lr": 0.2},
