@@ -66,5 +66,11 @@ def displayed_formula(translator, node) -> None:
     raise nodes.SkipNode
 
 
+def scroll_by_keyboard(app, name, template, context, doctree) -> None:
+    """Code and outputs may be wider than a page: the keyboard reaches them, and then scrolls them."""
+    context["body"] = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
+
+
 def setup(app) -> None:
+    app.connect("html-page-context", scroll_by_keyboard)
     app.add_html_math_renderer("drawn", (inline_formula, None), (displayed_formula, None))

@@ -218,7 +218,7 @@ def _measure(learned: Learner, lab: Lab, world: World, job: Training) -> tuple[d
     measured["test accuracy, zero-shot student"] = 100 * accuracy(before, labels)
     measured["test accuracy, learned"] = 100 * accuracy(after, labels)
     measured["test accuracy, teacher"] = 100 * accuracy(teacher_logits_of(world.test), labels)
-    if len(labels) < 2:  # one picture has no interval
+    if len(labels.unique()) < 2:  # one class has no interval
         return measured, None
     hits = [100 * (z.argmax(1) == labels).double().cpu() for z in (before, after)]
-    return measured, paired_bootstrap(*hits)
+    return measured, paired_bootstrap(*hits, groups=world.test.labels)  # pictures of a class may be of one thing

@@ -28,7 +28,8 @@ def model_card(
 
     Args:
         measured: what to list, in per cent.
-        gain: points of accuracy over no prompts, (mean, low, high) of its 95 % interval; None where not measured.
+        gain: points of accuracy over no prompts, (mean, low, high) of its 95 % interval over classes; None where not
+            measured.
     """
     if job.mode == "labels":
         labels = "labels were used"
@@ -57,7 +58,7 @@ def model_card(
     if gain is not None:
         mean, low, high = gain
         verdict = "better than" if low > 0 else "worse than" if high < 0 else "not shown to differ from"
-        interval = f"{mean:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+        interval = f"{mean:+.1f} points, 95 % interval over classes {low:+.1f} to {high:+.1f}"
         lines += ["", f"On the test pictures the learned prompts are {verdict} none ({interval})."]
         if test < 200:
             lines += [f"{test} test pictures are few: a difference of some points may be chance."]

@@ -34,7 +34,7 @@ student, teacher = ("emoji-student-vit", None), ("emoji-teacher-large", None)
 # student, teacher = ("ViT-B-32-quickgelu", "openai"), ("ViT-L-14-quickgelu", "openai")
 if folder is None:
     world = kd.load_world("emoji/activities")
-    folder = Path(tempfile.mkdtemp(prefix="pictures-"))
+    folder = Path(tempfile.mkdtemp()) / "ink drawings"
     for part, split in {"train": world.train, "test": world.test}.items():
         for i, label in enumerate(split.labels.tolist()):
             place = folder / part / world.classnames[label]
@@ -122,7 +122,7 @@ kd.inspect_pair(larger, vlm, few, names, student_after=made.learner.text, teache
 # %% [markdown] 11-look-moves (moves)
 r"""
 1. Step through the first five pictures. Who is right, teacher or student?
-2. Move from before to after: did the student follow where the teacher was wrong?
+2. Move the training epoch to 0, before, and back to 1, after: did the student follow where the teacher was wrong?
 
 Notice whether the wrong answers are near misses or nonsense.
 """
@@ -222,7 +222,7 @@ Markdown(made.files["card"].read_text(encoding="utf-8").split("---\n")[-1])
 r"""
 ## Try it yourself
 
-Put your own folder into the second cell and run all. Without labels the last sentence stays away, and the agreement
+Put your own folder into the second cell and run all. Without labels there is no verdict, and the agreement
 is all you have: look at single pictures before you trust it.
 """
 

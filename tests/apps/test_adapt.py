@@ -68,6 +68,9 @@ def test_a_labelled_folder_is_scored(labelled, words, world, tmp_path):
     assert f"test accuracy, learned: {made.measured['test accuracy, learned']:.1f} %" in card
     assert "no label was used" in card and "20 training and 12 labelled test pictures" in card
     assert "12 test pictures are few" in card
+    before = kd.Learner(student)(Pixels(student, own.test.images)[:], own.classnames).argmax(1) == own.test.labels
+    _, low, high = kd.paired_bootstrap(100.0 * before, 100.0 * right, groups=own.test.labels)
+    assert f"interval over classes {low:+.1f} to {high:+.1f}" in card, "the same as in lesson 11"
 
 
 def test_onnx_gives_the_same_logits(labelled, words, tmp_path):

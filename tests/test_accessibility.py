@@ -1,0 +1,80 @@
+"""Accessibility: axe finds no serious or critical fault in what is ours, in a real browser.
+
+Ours are the page of kdpl inspect and the text of the reading version; the theme around that text is not.  Needs what tests/test_browser.py needs, and axe-playwright-python.
+"""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import nbformat
+import pytest
+from hostile import comparison
+from test_browser import CHROMIUM, FLAGS, MISSING, REQUIRED
+
+from kdpl_utils.apps.inspect_page import write_page
+
+ROOT = Path(__file__).resolve().parents[1]
+try:
+    from axe_playwright_python.sync_playwright import Axe
+except ImportError:
+    Axe, MISSING = None, [*MISSING, "axe-playwright-python"]
+pytestmark = pytest.mark.skipif(bool(MISSING) and not REQUIRED, reason=f"no {' and no '.join(MISSING)} here")
+
+
+def faults(page, *within: str) -> list[str]:
+    """What axe calls serious or critical inside these selectors: rule, element, what it says."""
+    found = Axe().run(page, context={"include": [[selector] for selector in within]} if within else None)
+    return [
+        f"{rule['id']}: {node['html'][:200]}: {' '.join(check['message'] for check in node['any'] + node['all'])}"
+        for rule in found.response["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.fixture
+def browser():
+    if MISSING:
+        pytest.fail(f"KDPL_REQUIRE_BROWSER=1, but there is no {' and no '.join(MISSING)}.")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_inspect(browser, tmp_path, scheme):
+    file = write_page(comparison(), tmp_path / "page.html", most=20)
+    shown = browser.new_page(color_scheme=scheme)
+    shown.goto(file.as_uri())
+    assert faults(shown) == []
+
+
+@pytest.mark.skipif(not (find_spec("myst_nb") and find_spec("furo")), reason="the extra docs is not installed")
+def test_pages_of_the_reading_version(browser, tmp_path):
+    """A lesson without outputs, and the gallery: prose, code, tables, folded hints, formulas, pictures."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("00_start_here", "04_distillation"):
+        nbformat.write(nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4), source / f"{name}.ipynb")
+    (source / "gallery").symlink_to(ROOT / "docs" / "gallery", target_is_directory=True)
+    (source / "index.md").write_text("# Start\n\n```{toctree}\n00_start_here\n04_distillation\ngallery/README\n```\n")
+    (source / "conf.py").write_text((ROOT / "docs" / "conf.py").read_text(encoding="utf-8"), encoding="utf-8")
+    command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", str(source), str(tmp_path / "html")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in ("00_start_here", "04_distillation", "gallery/README"):
+        shown = browser.new_page(color_scheme="light")
+        shown.goto((tmp_path / "html" / f"{name}.html").as_uri())
+        assert faults(shown, "article") == [], name
+
+
+def test_a_fault_is_seen(browser):
+    shown = browser.new_page()
+    faulty = '<h1>Page</h1><img src="data:,"><p style="color:#ccc">pale</p>'
+    shown.set_content(f'<html lang="en"><title>Page</title><main>{faulty}</main></html>')
+    assert {fault.split(":")[0] for fault in faults(shown)} == {"image-alt", "color-contrast"}
