@@ -1,6 +1,7 @@
 """Accessibility: axe finds no serious or critical fault in what is ours, in a real browser.
 
-Ours are the page of kdpl inspect and the text of the reading version; the theme around that text is not.  Needs what tests/test_browser.py needs, and axe-playwright-python.
+Ours are the page of kdpl inspect and the text of the reading version; the theme around that text is not.
+Needs what tests/test_browser.py needs, and axe-playwright-python.
 """
 
 import subprocess
