@@ -1,7 +1,7 @@
 """Accessibility: axe finds no serious or critical fault in what is ours, in a real browser.
 
-Ours are the page of kdpl inspect and the text of the reading version; the theme around that text is not.
-Needs what tests/test_browser.py needs, and axe-playwright-python.
+Ours are the outputs of cells, the page of kdpl inspect and the text of the reading version; JupyterLab's frame and the
+theme around that text are not.  Needs what tests/test_browser.py needs, and axe-playwright-python.
 """
 
 import subprocess
@@ -11,8 +11,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browser_explorers import CELLS, SET_UP
 from hostile import comparison
-from test_browser import CHROMIUM, FLAGS, MISSING, REQUIRED
+from test_browser import CHROMIUM, FLAGS, MISSING, PREDICTION, REQUIRED, Seen, lab, open_and_run, page  # noqa: F401
 
 from kdpl_utils.apps.inspect_page import write_page
 
@@ -23,8 +24,20 @@ except ImportError:
     Axe, MISSING = None, [*MISSING, "axe-playwright-python"]
 pytestmark = pytest.mark.skipif(bool(MISSING) and not REQUIRED, reason=f"no {' and no '.join(MISSING)} here")
 
+UNNAMED_HANDLE = 'aria-input-field-name: <div class="noUi-handle '
 
-def faults(page, *within: str) -> list[str]:
+CHOICE = """
+chosen = checks.predict("winner", "Which learns more?", options=["labels", "teacher"])
+chosen
+"""
+SUMMARY = """
+import pandas as pd
+checks.summary()
+pd.DataFrame({"base": ["1.0"], "novel": ["2.0"]}, index=["zero-shot student"])
+"""
+
+
+def faults(page, *within: str) -> list[str]:  # noqa: F811
     """What axe calls serious or critical inside these selectors: rule, element, what it says."""
     found = Axe().run(page, context={"include": [[selector] for selector in within]} if within else None)
     return [
@@ -45,6 +58,15 @@ def browser():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
+
+
+def test_outputs_of_a_notebook(lab, page):  # noqa: F811
+    shown = [name for name in CELLS if name != "inspect_pair"]
+    open_and_run(page, lab, "accessible", [SET_UP, *(CELLS[name] for name in shown), PREDICTION, CHOICE, SUMMARY])
+    Seen(page, len(shown) - 1).state()
+    found = faults(page, ".jp-OutputArea-output")
+    # The handle of a slider is ipywidgets' own, and its name stands beside it: nothing in Python can bind the two.
+    assert [fault for fault in found if not fault.startswith(UNNAMED_HANDLE)] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
