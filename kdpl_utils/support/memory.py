@@ -102,6 +102,8 @@ def in_chunks(compute: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
 
     Of several chunks none is kept for the gradient: each is computed again when its gradient is due, which is exact.
     """
+    if _chunks.get() is None:  # no training step: an export to ONNX must not learn how many rows it was shown
+        return compute(rows)
     size = chunk_of(len(rows))
     if size >= len(rows):
         return compute(rows)
