@@ -123,10 +123,18 @@ def known_mistakes(exercise: checks.Exercise) -> str:
 
 
 def wrong_answer(exercise: checks.Exercise) -> str:
-    """An exercise cell filled with the first mistake that its check knows."""
+    """An exercise cell filled with the first mistake that its check knows, as if it had been typed there.
+
+    What a learner types finds the notebook's variables, so the mistake is made to find them as well.
+    """
     name = exercise.name
     mistake = next(iter(exercise.mutants))
-    return f"{name} = checks.{name}(checks.{name}.mutants[{mistake!r}].function)"
+    return f"""from types import FunctionType
+
+mistake = checks.{name}.mutants[{mistake!r}].function
+names = {{**mistake.__globals__, **globals()}}
+mistake = FunctionType(mistake.__code__, names, mistake.__name__, mistake.__defaults__, mistake.__closure__)
+{name} = checks.{name}(mistake)"""
 
 
 def version(cells: list[Cell], which: str) -> list[Cell]:
