@@ -125,16 +125,16 @@ def known_mistakes(exercise: checks.Exercise) -> str:
 def wrong_answer(exercise: checks.Exercise) -> str:
     """An exercise cell filled with the first mistake that its check knows, as if it had been typed there.
 
-    What a learner types finds the notebook's variables, so the mistake is made to find them as well.
+    What a learner types finds the notebook's variables, so the mistake finds there what its own file leaves open.
     """
     name = exercise.name
     mistake = next(iter(exercise.mutants))
     return f"""from types import FunctionType
 
-mistake = checks.{name}.mutants[{mistake!r}].function
-names = {{**mistake.__globals__, **globals()}}
-mistake = FunctionType(mistake.__code__, names, mistake.__name__, mistake.__defaults__, mistake.__closure__)
-{name} = checks.{name}(mistake)"""
+_typed = checks.{name}.mutants[{mistake!r}].function
+_found = {{**globals(), **{{key: value for key, value in _typed.__globals__.items() if value is not None}}}}
+_typed = FunctionType(_typed.__code__, _found, _typed.__name__, _typed.__defaults__, _typed.__closure__)
+{name} = checks.{name}(_typed)"""
 
 
 def version(cells: list[Cell], which: str) -> list[Cell]:
