@@ -114,29 +114,33 @@ def with_interval(before: Sequence[float], after: Sequence[float]) -> str:
 
 def hand_written(student: str, worlds: Sequence[str], out: Path) -> list[dict[str, object]]:
     """The control of every learned context: the first template, and the best on val for all groups together."""
-    lab, on_val, tested = Lab(out), {}, {}
+    lab = Lab(out)
     zero_shot, _ = plan("base-to-novel", worlds[0], [], [], [], student=(student, None))[0]
     learner = lab.learner(zero_shot)
-    vlm = learner.vlm
-    for template in HAND_WRITTEN_TEMPLATES:
-        encode = functools.partial(kd.encode_names, vlm, templates=(template,))
-        rows, found = [], []
-        for world in map(lab.world, worlds):
-            world = replace(world, shifts={})
+    loaded = [replace(lab.world(world), shifts={}) for world in worlds]
+
+    def top1_on_val(template: str) -> float:
+        found = []
+        for world in loaded:
             val = world.val.of_classes(world.base)
-            z = kd.logits(lab.inputs(learner, val), encode([world.classnames[c] for c in world.base]), vlm.scale)
+            text = kd.encode_names(learner.vlm, [world.classnames[c] for c in world.base], [template])
+            z = kd.logits(lab.inputs(learner, val), text, learner.vlm.scale)
             found.append(100 * kd.accuracy(z, val.labels.to(z.device)))
-            tests = evaluation_inputs(world, vlm.device, lambda split: lab.inputs(learner, split))
-            rows.append(kd.scores(tests, world, encode, vlm.scale))
-        on_val[template] = mean(found)
-        tested[template] = {column: mean(row[column] for row in rows) for column in ("base", "novel")}
-    best = max(on_val, key=on_val.get)
-    return [
-        {"template": template, "chosen": how, "on val": f"{on_val[template]:.1f}",
-         **{column: f"{value:.1f}" for column, value in tested[template].items()},
-         "H": f"{kd.harmonic_mean(**tested[template]):.1f}"}
-        for template, how in ((HAND_WRITTEN_TEMPLATES[0], "no"), (best, "of ten, on val"))
-    ]  # fmt: skip
+        return mean(found)
+
+    on_val = {template: top1_on_val(template) for template in HAND_WRITTEN_TEMPLATES}
+    first, best = HAND_WRITTEN_TEMPLATES[0], max(on_val, key=on_val.get)
+    table_rows = []
+    for template, chosen in ((first, "no"), (best, "of ten, on val")):
+        encode = functools.partial(kd.encode_names, learner.vlm, templates=[template])
+        scores = []
+        for world in loaded:
+            tests = evaluation_inputs(world, learner.vlm.device, lambda split: lab.inputs(learner, split))
+            scores.append(kd.scores(tests, world, encode, learner.vlm.scale))
+        base, novel = (mean(row[column] for row in scores) for column in ("base", "novel"))
+        numbers = {"on val": on_val[template], "base": base, "novel": novel, "H": kd.harmonic_mean(base, novel)}
+        table_rows.append({"template": template, "chosen": chosen, **{c: f"{x:.1f}" for c, x in numbers.items()}})
+    return table_rows
 
 
 def tables_of(

@@ -16,8 +16,7 @@ from typing import NamedTuple
 import nbformat
 from nbformat.v4 import new_markdown_cell
 
-from kdpl_utils import __version__, checks
-from kdpl_utils.checks.museum import BUGS
+from kdpl_utils import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("instructor", "packings", "glossary")
@@ -155,24 +154,13 @@ def all_lessons() -> list[Lesson]:
 # --- the instructor's page -------------------------------------------------------------------------------------------
 
 
-def mistakes_of(name: str) -> dict[str, str]:
-    """What is mistaken for what, and the sentence that a learner reads."""
-    if name == "bug_museum":
-        return {bug: f"if it were this one, {sentence}." for bug, (_, sentence, _) in BUGS.items()}
-    return {mistake: mutant.sentence for mistake, mutant in checks.EXERCISES[name].mutants.items()}
-
-
 def exercise_text(solution) -> str:
     """An exercise with its effort, its known mistakes and its solution."""
     name = lessons.name_of(solution)
-    found = checks.help_for(name)
-    dots = "●" * found.importance + "○" * (3 - found.importance)
-    rows = [f"| {mistake} | {sentence} |" for mistake, sentence in mistakes_of(name).items()]
+    expected = lessons.folded("Expected output", lessons.expected_output(name))
     solved = lessons.folded("Solution", f"```python\n{solution.text}\n```")
-    expected = lessons.folded("Expected output", "```\n" + "\n".join(found.expected) + "\n```")
-    table = "\n".join(["| misconception | what the learner reads |", "|---|---|", *rows])
-    head = f"**Exercise `{name}`**, about {found.minutes} minutes, importance {dots}"
-    return f"{head}\n\n{table}\n\n{expected}\n{solved}"
+    head = f"**Exercise `{name}`**, {lessons.effort(name).lower()}"
+    return f"{head}\n\n{lessons.known_mistakes(name)}\n\n{expected}\n{solved}"
 
 
 def printed(cell: nbformat.NotebookNode) -> list[str]:

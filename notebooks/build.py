@@ -29,6 +29,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from kdpl_utils import checks
+from kdpl_utils.checks.museum import BUGS
 
 HERE = Path(__file__).resolve().parent
 HEADER = re.compile(r"^# %%( \[markdown\])? (\d\d-[a-z0-9-]+) \(([a-z-]+)\)$", re.MULTILINE)
@@ -91,9 +92,8 @@ def name_of(cell: Cell) -> str:
 def help_for(name: str, solution: Cell) -> str:
     """What comes out, the error that many meet, two hints and the solution, each folded."""
     found = checks.help_for(name)
-    expected = "```\n" + "\n".join(found.expected) + "\n```"
     parts = {
-        "Expected output": f"On what the check tries it with:\n\n{expected}" + first_probe(name),
+        "Expected output": f"On what the check tries it with:\n\n{expected_output(name)}" + first_probe(name),
         f"If the error says “{found.error}”": f"It means: {found.cause}",
         "Hint 1": found.hints[0],
         "Hint 2": found.hints[1],
@@ -111,30 +111,33 @@ def first_probe(name: str) -> str:
 
 def effort(name: str) -> str:
     found = checks.help_for(name)
-    dots = "●" * found.importance + "○" * (3 - found.importance)
-    return f"\n\n*About {found.minutes} minutes · importance {dots}*"
+    return f"About {found.minutes} minutes · importance {'●' * found.importance + '○' * (3 - found.importance)}"
 
 
-def known_mistakes(exercise: checks.Exercise) -> str:
-    rows = [f"| {name} | {mutant.sentence} |" for name, mutant in exercise.mutants.items()]
-    return "\n".join(
-        ["**Mistakes that the check knows**", "", "| mistake | what the learner reads |", "|---|---|", *rows]
-    )
+def known_mistakes(name: str) -> str:
+    """A table of what is mistaken for what, and the sentence that a learner reads."""
+    if name == "bug_museum":
+        sentences = {bug: f"if it were this one, {sentence}." for bug, (_, sentence, _) in BUGS.items()}
+    else:
+        sentences = {mistake: mutant.sentence for mistake, mutant in checks.EXERCISES[name].mutants.items()}
+    rows = [f"| {mistake} | {sentence} |" for mistake, sentence in sentences.items()]
+    return "\n".join(["| mistake | what the learner reads |", "|---|---|", *rows])
+
+
+def expected_output(name: str) -> str:
+    return "```\n" + "\n".join(checks.help_for(name).expected) + "\n```"
 
 
 def wrong_answer(exercise: checks.Exercise) -> str:
     """An exercise cell filled with the first mistake that its check knows, as if it had been typed there.
 
-    What a learner types finds the notebook's variables, so the mistake finds there what its own file leaves open.
+    What a learner types finds the notebook's variables, so the mistake finds them, too.
     """
     name = exercise.name
     mistake = next(iter(exercise.mutants))
-    return f"""from types import FunctionType
+    return f"""from kdpl_utils.checks.outcomes import rebound
 
-_typed = checks.{name}.mutants[{mistake!r}].function
-_found = {{**globals(), **{{key: value for key, value in _typed.__globals__.items() if value is not None}}}}
-_typed = FunctionType(_typed.__code__, _found, _typed.__name__, _typed.__defaults__, _typed.__closure__)
-{name} = checks.{name}(_typed)"""
+{name} = checks.{name}(rebound(checks.{name}.mutants[{mistake!r}].function, globals()))"""
 
 
 def version(cells: list[Cell], which: str) -> list[Cell]:
@@ -143,7 +146,7 @@ def version(cells: list[Cell], which: str) -> list[Cell]:
     for i, cell in enumerate(cells):
         following = cells[i + 1] if i + 1 < len(cells) else None
         if cell.part == "task":
-            made.append(cell._replace(text=cell.text + effort(name_of(following))))
+            made.append(cell._replace(text=f"{cell.text}\n\n*{effort(name_of(following))}*"))
         elif cell.part == "exercise":
             made += exercise_cells(cell, following, which)
         elif cell.part == "instructor":
@@ -161,7 +164,8 @@ def exercise_cells(cell: Cell, solution: Cell, which: str) -> list[Cell]:
         return [cell if exercise is None else cell._replace(text=wrong_answer(exercise))]
     made = [cell._replace(text=solution.text)]
     if which == "instructor" and exercise:
-        made.append(Cell(f"{cell.id}-mistakes", "mistakes", known_mistakes(exercise), True))
+        table = f"**Mistakes that the check knows**\n\n{known_mistakes(exercise.name)}"
+        made.append(Cell(f"{cell.id}-mistakes", "mistakes", table, True))
     return made
 
 

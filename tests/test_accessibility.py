@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from browser_explorers import CELLS, SET_UP
 from hostile import comparison
-from test_browser import CHROMIUM, FLAGS, MISSING, PREDICTION, REQUIRED, Seen, lab, open_and_run, page  # noqa: F401
+from test_browser import MISSING, PREDICTION, REQUIRED, Seen, chromium, lab, open_and_run, page  # noqa: F401
 
 from kdpl_utils.apps.inspect_page import write_page
 
@@ -39,6 +39,7 @@ pd.DataFrame({"base": ["1.0"], "novel": ["2.0"]}, index=["zero-shot student"])
 
 def faults(page, *within: str) -> list[str]:  # noqa: F811
     """What axe calls serious or critical inside these selectors: rule, element, what it says."""
+    assert Axe, "KDPL_REQUIRE_BROWSER=1, but there is no axe-playwright-python."
     found = Axe().run(page, context={"include": [[selector] for selector in within]} if within else None)
     return [
         f"{rule['id']}: {node['html'][:200]}: {' '.join(check['message'] for check in node['any'] + node['all'])}"
@@ -50,14 +51,8 @@ def faults(page, *within: str) -> list[str]:  # noqa: F811
 
 @pytest.fixture
 def browser():
-    if MISSING:
-        pytest.fail(f"KDPL_REQUIRE_BROWSER=1, but there is no {' and no '.join(MISSING)}.")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 def test_outputs_of_a_notebook(lab, page):  # noqa: F811

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import kdpl_utils as kd
+from kdpl_utils.experiments import tables
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SMALL = "emoji-student-vit"
@@ -90,6 +91,57 @@ def test_the_best_template_is_that_of_val(monkeypatch, tmp_path):
     assert (first["template"], first["chosen"]) == (few[0], "no")
     assert best["template"] == max(on_val, key=on_val.get)
     assert float(best["on val"]) == pytest.approx(max(on_val.values()), abs=0.06)
+
+
+def scored(base_of, novel=20.0):
+    """A table of one learner as ``average_scores`` gives it: base by supervision and seed."""
+    terms = {"shots": "16", "protocol": "inductive", "labels": "none", "validation": "none"}
+    found = {}
+    for (name, supervision), bases in base_of.items():
+        rows = {seed: {"base": base, "novel": novel, "H": base / 2} for seed, base in bases.items()}
+        found[tables.Method(name, supervision, **terms)] = rows
+    return found
+
+
+SCORED = {
+    ("zero-shot", ""): {0: 30.0},
+    ("CoOp", "labels"): {1: 32.0, 2: 35.0},
+    ("CoOp", "kdpl"): {1: 33.0, 2: 34.0},
+    ("CoOp", "kdpl-ca"): {1: 28.0, 2: 27.0},
+}
+
+
+def test_differences_are_of_the_learned_over_what_stands_before(monkeypatch):
+    """By seed, with their sign: a row above zero-shot is positive, one below labels negative."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import learners
+
+    monkeypatch.setattr(learners, "average_scores", lambda tables, out: scored(SCORED))
+    rows = {row["supervision"]: row for row in learners.differences([], Path(), [1, 2])}
+    assert set(rows) == {"labels", "kdpl", "kdpl-ca"}
+    expected = {"labels": ("+3.5", None), "kdpl": ("+3.5", "+0.0"), "kdpl-ca": ("-2.5", "-6.0")}
+    for supervision, (over_zero_shot, over_labels) in expected.items():
+        row = rows[supervision]
+        assert row["base − zero-shot"].startswith(over_zero_shot)
+        assert row["novel − zero-shot"].startswith("-0.0") or row["novel − zero-shot"].startswith("+0.0")
+        assert row["base − labels"].startswith(over_labels) if over_labels else row["base − labels"] == "–"
+
+
+def test_a_gap_is_how_far_the_teacher_is_ahead_and_a_gain_over_zero_shot(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import learners
+
+    monkeypatch.setattr(learners, "average_scores", lambda tables, out: scored(SCORED))
+    asked = []
+    monkeypatch.setattr(learners.Lab, "score", lambda lab, job, test: asked.append(job) or {"base": 55.0})
+    (row,) = learners.gaps(tmp_path, {("emoji/activities", SMALL): []}, [1, 2])
+    assert row == {
+        "world": "emoji/activities", "student": SMALL, "zero-shot": 30.0, "gap": 25.0,
+        "labels": 3.5, "kdpl": 3.5, "kdpl-ca": -2.5,
+    }  # fmt: skip
+    assert [(job.learner, job.student) for job in asked] == [("zero-shot", ("emoji-teacher-large", None))]
+    learners.draw_gaps([row], tmp_path / "gap.png")
+    assert (tmp_path / "gap.png").stat().st_size > 5000
 
 
 def test_whole_run():

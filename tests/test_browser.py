@@ -6,6 +6,7 @@ every explorer in two states, and of the last page when a test fails, go to ``KD
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -48,6 +49,17 @@ SETTINGS = {  # no news, no cells left out of the page, nothing saved behind the
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
 }
 HERE = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
+
+
+@contextlib.contextmanager
+def chromium():
+    """A browser; that there is none is a failure where one is asked for."""
+    if MISSING:
+        pytest.fail(f"KDPL_REQUIRE_BROWSER=1, but there is no {' and no '.join(MISSING)}.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")

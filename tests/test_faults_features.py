@@ -16,20 +16,6 @@ from kdpl_utils.worlds.photo_worlds import folder_world
 from kdpl_utils.worlds.photos import ArrayPicture, TarPicture, content_of
 
 
-@pytest.fixture(scope="module")
-def student():
-    return kd.load_vlm("emoji-student-vit", device="cpu")
-
-
-@pytest.fixture
-def encoded(monkeypatch):
-    """How many pictures a model looked at, each time."""
-    seen = []
-    plain = module.encode_images
-    monkeypatch.setattr(module, "encode_images", lambda vlm, images: seen.append(len(images)) or plain(vlm, images))
-    return seen
-
-
 def save(path, colour):
     """Pictures of one size: as bitmaps also in bytes."""
     path.parent.mkdir(exist_ok=True)

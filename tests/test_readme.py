@@ -116,3 +116,30 @@ def test_every_command_is_one():
     assert len(lines) >= 4
     for line in lines:
         parser().parse_args(shlex.split(line))
+
+
+def differences_shown():
+    """{(student, supervision): {column: (difference, low, high)}} of the tables that a run wrote into the README."""
+    shown = README.split("<!-- results: start -->")[1].split("<!-- results: end -->")[0]
+    found = {}
+    for student, text in re.findall(r"^(emoji-student-\w+), differences.*?\n\n((?:\|.*\n)+)", shown, re.MULTILINE):
+        head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines())
+        for row in rows:
+            cells = dict(zip(head, row, strict=True))
+            numbers = {column: re.findall(r"[+-][\d.]+", cell) for column, cell in cells.items() if "[" in cell}
+            found[student, cells["supervision"]] = {column: [*map(float, n)] for column, n in numbers.items()}
+    return found
+
+
+def test_what_the_readme_says_of_its_tables_is_what_they_say():
+    """Its two sentences above the tables; another run that says otherwise needs other sentences."""
+    sentences = README.split("<!-- results: start -->")[0].split("On base classes")[1]
+    assert "labels and KDPL lift both students" in sentences and "class-agnostic KDPL one\nof them" in sentences
+    assert "Novel classes and colour are lost by all, so that H is nowhere above zero-shot" in sentences
+    found = differences_shown()
+    assert len(found) == 6
+    lifted = [who for who, row in found.items() if row["base − zero-shot"][1] > 0]
+    assert sorted(mode for _, mode in lifted) == ["kdpl", "kdpl", "kdpl-ca", "labels", "labels"]
+    assert all(row["base − labels"][2] > 0 for (_, mode), row in found.items() if mode == "kdpl")  # no less than labels
+    assert all(row["novel − zero-shot"][2] < 0 for row in found.values())
+    assert all(row["H − zero-shot"][1] <= 0 for row in found.values())

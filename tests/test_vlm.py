@@ -18,11 +18,6 @@ NAMES = ["sushi", "hot dog", "OK! button", "man in motorized wheelchair: facing 
 
 
 @pytest.fixture(scope="module")
-def student():
-    return load_vlm("emoji-student-vit", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def pictures():
     rng = np.random.default_rng(0)
     return [Image.fromarray(rng.integers(0, 255, (64, 48, 3), dtype=np.uint8)) for _ in range(5)]

@@ -2,7 +2,7 @@
 
 import pytest
 from hostile import NAMES, comparison
-from test_browser import CHROMIUM, FLAGS, MISSING, REQUIRED, SHOTS
+from test_browser import MISSING, REQUIRED, SHOTS, chromium
 
 from kdpl_utils.apps.inspect_page import write_page
 
@@ -11,14 +11,8 @@ pytestmark = pytest.mark.skipif(bool(MISSING) and not REQUIRED, reason=f"no {' a
 
 @pytest.fixture(scope="module")
 def browser():
-    if MISSING:
-        pytest.fail(f"KDPL_REQUIRE_BROWSER=1, but there is no {' and no '.join(MISSING)}.")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -17,25 +17,11 @@ from kdpl_utils.experiments.cache import FeatureCache
 from kdpl_utils.support import disk
 
 
-@pytest.fixture(scope="module")
-def student():
-    return kd.load_vlm("emoji-student-vit", device="cpu")
-
-
 def split(images, key):
     return kd.Split(images, torch.zeros(len(images), dtype=torch.long), key=key)
 
 
 PICTURES = [Image.new("RGB", (64, 64), colour) for colour in ("red", "green", "blue")]
-
-
-@pytest.fixture
-def encoded(monkeypatch):
-    """Counts the pictures that a model looked at."""
-    seen = []
-    plain = module.encode_images
-    monkeypatch.setattr(module, "encode_images", lambda vlm, images: seen.append(len(images)) or plain(vlm, images))
-    return seen
 
 
 def test_each_picture_is_seen_once(student, encoded, tmp_path):

@@ -21,11 +21,6 @@ OWN = {
 NAMES = ["sushi", "hot dog"]
 
 
-@pytest.fixture(scope="module")
-def student():
-    return kd.load_vlm("emoji-student-vit", device="cpu")
-
-
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "prompts.json"
