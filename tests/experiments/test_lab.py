@@ -12,7 +12,7 @@ import kdpl_utils as kd
 from kdpl_utils.experiments import lab as lab_module
 from kdpl_utils.experiments.lab import Lab, NextView
 from kdpl_utils.experiments.plan import plan
-from kdpl_utils.experiments.training import Evaluation, Training, evaluation_digest, training_digest
+from kdpl_utils.experiments.training import Evaluation, Training, evaluation_digest, training_digest, unsuited
 from kdpl_utils.learners import VPT, CoOp
 from kdpl_utils.support import checkpoint as checkpoint_module
 from kdpl_utils.support.shipped import data_file
@@ -135,6 +135,17 @@ def test_controls_take_the_teacher_away(lab, monkeypatch):
     torch.testing.assert_close(given["from_teacher"][0], expected, atol=1e-3, rtol=1e-3)
     target, words, k, seed = given["from_random_names"]
     assert target.shape == (len(train), len(words)) and words == list(world.dictionary) and (k, seed) == (len(names), 3)
+
+
+def test_random_names_are_of_the_dictionary_as_the_picked_ones_are():
+    """So a number of names counts, another dictionary is another run, and a linear head is refused."""
+    world = kd.load_world(WORLD)
+    other = replace(world, dictionary=world.dictionary[:-1])
+    for mode, depends in (("kdpl-ca", True), ("random-names", True), ("shuffled-teacher", False)):
+        (_, (job, _)) = plan("base-to-novel", WORLD, ["coop"], [mode], [1], k=5)
+        assert job.k == (5 if depends else 0)
+        assert (training_digest(world, mode) != training_digest(other, mode)) is depends
+        assert bool(unsuited("linear", mode)) is depends
 
 
 def test_half_precision_is_another_run_with_float32_prompts(lab):

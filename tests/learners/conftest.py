@@ -1,14 +1,9 @@
-"""What the tests of a learner's files share: two models, three pictures."""
+"""What the tests of a learner's files share: another model, three pictures."""
 
 import pytest
 
 import kdpl_utils as kd
 from kdpl_utils.vlm import Pixels
-
-
-@pytest.fixture(scope="module")
-def student():
-    return kd.load_vlm("emoji-student-vit", device="cpu")
 
 
 @pytest.fixture(scope="module")
