@@ -197,9 +197,9 @@ def ablation(
     With ``pairs`` a thin line joins the runs of one seed: they share pictures and order.
     """
     fig, axes = grid(max(6, 4.3 * len(values)), 4, 1, len(values), sharey=True)
-    summary = []
-    for i, (ax, (setting, seeds)) in enumerate(zip(axes.flat, values.items())):
-        seeds, look = np.asarray(seeds, dtype=float), style(setting, i)
+    summary, look = [], style("mean")  # one for all panels, as there is one legend
+    for ax, (setting, seeds) in zip(axes.flat, values.items()):
+        seeds = np.asarray(seeds, dtype=float)
         if pairs:
             without_frame(ax).plot(alphas, seeds, color=GREY, lw=0.8, alpha=0.7)
         spread = np.repeat(alphas, seeds.shape[1])
