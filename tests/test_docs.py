@@ -150,6 +150,24 @@ def test_every_formula_of_a_lesson_can_be_drawn():
     assert all("<path" in drawn(formula) for formula in formulas)
 
 
+@pytest.mark.skipif(not find_spec("docutils"), reason="the extra docs is not installed")
+def test_a_formula_stands_upright_and_within_its_picture():
+    """An index is below its letter, where y is larger in SVG; and no stroke lies outside of what is shown."""
+    drawn = runpy.run_path(str(ROOT / "docs" / "conf.py"))["drawn"]
+
+    def box_and_strokes(latex):
+        svg = drawn(latex)
+        left, top, width, height = map(float, re.search(r'viewBox="([^"]+)"', svg)[1].split())
+        numbers = [*map(float, re.findall(r"-?\d+\.\d+", re.search(r' d="([^"]+)"', svg)[1]))]
+        return (left, top, left + width, top + height), numbers[::2], numbers[1::2]
+
+    for latex in (r"p_t", r"\frac{1}{2}", r"e^{x}"):
+        (left, top, right, bottom), x, y = box_and_strokes(latex)
+        assert left - 0.1 <= min(x) and max(x) <= right + 0.1 and top - 0.1 <= min(y) and max(y) <= bottom + 0.1
+    (_, _, _, plain), *_ = box_and_strokes("x")
+    assert box_and_strokes("x_x")[0][3] > plain + 1 and box_and_strokes("x^x")[0][3] == pytest.approx(plain, abs=0.1)
+
+
 # --- the course kit --------------------------------------------------------------------------------------------------
 
 
@@ -173,7 +191,7 @@ def test_the_instructors_page_says_what_a_run_measured(course):
     """From the outputs of an executed lesson, where there is one."""
     (lesson,) = (lesson for lesson in course.all_lessons() if lesson.number == "09")
     said = {
-        "09-broken-run": "measured 3 % (you made no prediction)\nand more\n",
+        "09-broken-run": "first this\nmeasured 3 % (you made no prediction)\nand more\n",
         "09-verdict": "T = 4, H: -1.0 [-2.0, -0.5] over 5 seeds: lower.\n○ perturb: no\n0 of 1 exercises are yours\n",
     }
     cells = []
@@ -203,6 +221,8 @@ def test_the_packings_fit_and_stop_at_headings(course):
             assert part.minutes <= lesson.minutes and (not part.until or part.until in lesson.headings), part
             solved = {course.lessons.name_of(cell) for cell in lesson.cells if cell.part == "solution"}
             assert set(part.without) <= solved, part
+        shown = re.findall(r"^\| (\d+) \|", course.packing_table(parts, whole), re.MULTILINE)
+        assert [*map(int, shown[:-1])] == [part.minutes for part in parts] and sum(map(int, shown)) == whole
     assert [part.lesson for part in course.LAB] == ["01", "03", "04", "05"]
     assert [part.lesson for part in course.HALF_DAY] == [f"{i:02}" for i in range(8)]
     assert sorted(sum(course.WEEK.values(), ())) == sorted(lessons)
