@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from .distill import select_classes, symmetric_kl
 from .evaluate import check_scores
 from .support.tensors import as_numbers
-from .support.values import whole
+from .support.values import seed_of, whole
 from .towers.words import ClassNames, check_names
 
 # What supervises: batch indices (B,) → the class names of the step, and logits (B, C) → the loss.
@@ -88,9 +88,10 @@ def from_hard_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Supe
 
 def from_shuffled_teacher(teacher_logits: Tensor, classnames: Sequence[str], seed: int) -> Supervision:
     """KDPL towards the answers (N, C) that the teacher gave to other pictures, in an order drawn by the seed."""
-    teacher_logits = torch.as_tensor(teacher_logits)
-    order = torch.randperm(len(teacher_logits), generator=torch.Generator().manual_seed(seed))
-    return from_teacher(teacher_logits[order.to(teacher_logits.device)], classnames)
+    names = check_names(classnames)
+    teacher_logits = _checked_logits(teacher_logits, names)
+    order = torch.randperm(len(teacher_logits), generator=torch.Generator().manual_seed(seed_of(seed)))
+    return from_teacher(teacher_logits[order.to(teacher_logits.device)], names)
 
 
 def from_uniform_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
@@ -105,6 +106,7 @@ def from_random_names(teacher_logits: Tensor, dictionary: Sequence[str], k: int,
     """
     words = check_names(dictionary, dictionary=True)
     teacher_logits, k = _checked_logits(teacher_logits, words), whole(k, "k", 2, len(_several(words)))
+    seed = seed_of(seed)
 
     def supervise(batch: Tensor) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
         of_batch = zlib.crc32(batch.cpu().numpy().tobytes(), seed)

@@ -126,9 +126,12 @@ def test_known_is_a_boolean_for_each_picture(teacher_logits, known):
         kd.from_both(LABELS, known, teacher_logits, NAMES)
 
 
-@pytest.mark.parametrize("shape", [(3,), (6, 4), (0, 3), (2, 3, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(), (3,), (6, 4), (0, 3), (2, 3, 3)], ids=str)
 def test_logits_have_a_row_for_each_picture_and_a_column_for_each_name(shape):
-    for supervise in (kd.from_teacher, kd.from_hard_teacher, kd.from_uniform_teacher):
+    for supervise in (
+        kd.from_teacher, kd.from_hard_teacher, kd.from_uniform_teacher,
+        functools.partial(kd.from_shuffled_teacher, seed=0),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=r"The teacher's logits are .* there are 3 names: give \(N, 3\)"):
             supervise(torch.zeros(shape), NAMES)
     with pytest.raises(ValueError, match="The student's logits are"):
@@ -189,3 +192,10 @@ def test_random_names_stand_beside_their_own_columns_and_hang_on_batch_and_seed(
     assert supervise(BATCH)[0] == names  # what was stopped goes on with the same names
     assert supervise(torch.tensor([0, 1]))[0] != names
     assert kd.from_random_names(teacher_logits, dictionary, 4, seed=8)(BATCH)[0] != names
+
+
+@pytest.mark.parametrize("seed", ["x", 1.5, None], ids=str)
+def test_a_seed_that_is_none_is_refused_before_anything_is_learned(teacher_logits, seed):
+    for supervise in (kd.from_shuffled_teacher, functools.partial(kd.from_random_names, k=2)):
+        with pytest.raises(ValueError, match="seed"):
+            supervise(teacher_logits, NAMES, seed=seed)
