@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 from torch import LongTensor, Tensor, nn
-from tqdm import tqdm
 
 from .support.checkpoint import Checkpoint, Kept, digest_of_tensors
 from .support.disk import digest
 from .support.guard import guarded_step
 from .support.memory import Fitting
 from .support.prefetch import ahead
+from .support.progress import progress_bar
 from .support.tensors import check_finite
 from .support.values import plain, real, seed_of, whole
 
@@ -188,7 +188,7 @@ def fit(
     history, done, steps = state.history, len(state.history.loss), max(1, n_images // recipe.batch_size)
     weights = averaging_weights(recipe).tolist() if recipe.average else []
     fitting = Fitting()  # on a GPU that has no room for a whole step, each is computed in chunks
-    with tqdm(total=recipe.epochs * steps, initial=done, disable=not progress, unit="step") as bar:
+    with progress_bar(total=recipe.epochs * steps, initial=done, disable=not progress, unit="step") as bar:
         for epoch, batches in enumerate(_batches(n_images, steps, recipe, rows_of)):
             if done >= (epoch + 1) * steps:
                 continue

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from .support.disk import digest
 from .support.memory import Halving
 from .support.pictures import as_picture, middle_of_strip
 from .support.prefetch import ahead, openers
+from .support.progress import progress_bar
 from .support.tensors import as_rows
 from .towers.sentences import Templates, as_templates, sentences_of
 from .towers.text import encode_prompts
@@ -85,7 +85,8 @@ def encode_images(vlm: VLM, images: Sequence, batch_size: int = 64) -> Tensor:
     starts = range(0, len(images), batch_size)
     batches = ahead(lambda start: pixels[start : start + batch_size], starts)
     encode = Halving(lambda batch: unit(vlm.model.encode_image(batch)), f"{vlm.name}'s pictures")
-    for batch in tqdm(batches, desc=vlm.name, unit="batch", total=len(starts), leave=False, disable=len(starts) < 100):
+    shown = {"total": len(starts), "desc": vlm.name, "unit": "batch", "leave": False, "disable": len(starts) < 100}
+    for batch in progress_bar(batches, **shown):
         with torch.no_grad():
             features.append(encode(batch))
         if not features[-1].isfinite().all():

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
@@ -276,12 +277,12 @@ def pareto(
 PLACES = ((8, 5), (8, -12), (-8, 5), (-8, -12), (8, 16), (8, -23), (-8, 16), (-8, -23), (8, 27), (-8, 27), (8, -34))
 
 
-def name_points(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+def name_points(ax: Axes, names: Sequence[str], points: Sequence[tuple[float, float]]) -> None:
     """A name beside each point (x, y), where no point and no other name stands; the axes have all else already."""
     ax.figure.draw_without_rendering()  # sizes are known from here on
-    centres = ax.transData.transform(list(points.values()))
+    centres = ax.transData.transform(points)
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in centres]
-    for name, point in points.items():
+    for name, point in zip(names, points):
         for place in PLACES:
             side = "left" if place[0] > 0 else "right"
             text = ax.annotate(shortened(name), point, place, textcoords="offset points", fontsize=8, ha=side)
@@ -294,26 +295,47 @@ def name_points(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
         taken.append(box)
 
 
+def _diamond(hollow: bool) -> dict:
+    return {"marker": "D", "ms": 7, "color": "white" if hollow else ROLES["student after"]["color"], "mec": INK}
+
+
 def gain_vs_teacher(
-    teacher: Mapping[str, float], gain: Mapping[str, Sequence[float]], xlabel: str = "teacher's top-1 there, %"
+    teacher: Mapping[str, float],
+    gain: Mapping[str, Sequence[float]],
+    xlabel: str = "teacher's top-1 there, %",
+    kinds: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Figure:
-    """The student's gain (seeds, in points) against the teacher's accuracy, one point a domain."""
+    """The student's gain (seeds, in points) against the teacher's accuracy, one point a domain.
+
+    ``kinds`` says of each domain which of two it is of: the first is filled, the second hollow. ``labels`` are what
+    stands beside the points, by default the domains' names.
+    """
+    kinds, labels = kinds or {}, labels or {}
+    found = list(dict.fromkeys(kinds.values()))
+    if len(found) > 2:
+        raise ValueError(f"kinds has {', '.join(found)}: give two at most, one filled and one hollow.")
     fig, ((ax,),) = grid(6.2, 3.9)
     without_frame(ax).axhline(0, color=GREY, lw=1, ls=":")
     for name, accuracy in teacher.items():
         seeds = np.asarray(gain[name], float)
         ax.plot([accuracy] * 2, [seeds.min(), seeds.max()], color=GREY, lw=1.2)
         ax.plot([accuracy] * len(seeds), seeds, ls="", marker="o", ms=3.5, color="white", mec=GREY)
-        ax.plot(accuracy, seeds.mean(), marker="D", ms=7, color=ROLES["student after"]["color"], mec=INK)
+        is_hollow = name in kinds and kinds[name] != found[0]
+        ax.plot(accuracy, seeds.mean(), **_diamond(is_hollow))
     ax.margins(x=0.2, y=0.15)
     ax.set(
         xlabel=xlabel,
         ylabel="student's gain over zero-shot, points",
         title="The student's gain by what its teacher knows",
     )
-    name_points(ax, {name: (accuracy, float(np.mean(gain[name]))) for name, accuracy in teacher.items()})
-    summary = "; ".join(f"{n}: teacher {teacher[n]:.1f} %, gain {np.mean(gain[n]):+.1f}" for n in teacher)
-    return with_alt(fig, f"Gain of the student against the teacher's accuracy, by domain. {summary}.")
+    if found:
+        shown = [Line2D([], [], ls="", **_diamond(kind != found[0])) for kind in found]
+        ax.legend(shown, found, fontsize=8, frameon=False)
+    points = [(accuracy, float(np.mean(gain[name]))) for name, accuracy in teacher.items()]
+    name_points(ax, [labels.get(name, name) for name in teacher], points)
+    summary = "; ".join(f"{n}: {teacher[n]:.1f}, {np.mean(gain[n]):+.1f}" for n in teacher)
+    return with_alt(fig, f"Gain of the student by domain. {xlabel}, and mean gain: {summary}.")
 
 
 def context_words(words: Sequence[Sequence[str]], distances, started: Sequence[str] = ()) -> Figure:

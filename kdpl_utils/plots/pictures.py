@@ -65,7 +65,8 @@ def picture_row(images: Sequence, captions: Sequence[str], title: str = "") -> F
     broken = [_broken(caption) for caption in captions]
     lines = max(caption.count("\n") + 1 for caption in broken)
     wide = max(1.25 * columns, 0.1 * len(title) + 0.3)  # eight fit a notebook's page, so that captions are not shrunk
-    fig, axes = grid(wide, (1.3 + 0.16 * lines) * rows + 0.35, rows, columns)
+    side = wide / columns  # of a picture, which a long title makes larger
+    fig, axes = grid(wide, (side + 0.05 + 0.16 * lines) * rows + 0.35, rows, columns)
     for ax in axes.flat:
         ax.axis("off")
     for ax, image, caption in zip(axes.flat, images, broken):

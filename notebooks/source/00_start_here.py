@@ -189,6 +189,9 @@ r"""
 | template | a sentence with a place for the name | `world.templates` | 02 |
 | context | learned vectors in place of a sentence's words | `PromptLearner.ctx` | 03 |
 | shot | a training picture of a class | `few_shot` | 03 |
+| seed | a number from which every random choice of a run follows: which shots, in which order | `few_shot` | 03 |
+| standard deviation | how far single seeds lie from their mean; in tables behind ± | `summarise` | 03 |
+| interval | where a difference lies with 95 % confidence; in brackets, or a bar | `paired_interval` | 01 |
 | hand | one set of drawings, by one artist or team | `world.shifts` | 01 |
 | base, novel | classes that are learned from, and the others | `base_novel` | 01 |
 | KL | how far one distribution is from another | `forward_kl`, `reverse_kl` | 04 |

@@ -379,6 +379,9 @@ r"""
 Later lessons learn on one alphabetical half of the names, the **base** classes, and are also tested on the other half,
 the **novel** ones. A picture is judged among the names of its own half. "Shifted" are here the hands in colour,
 averaged. Every lesson adds its rows to this table, and lessons 02 and 03 add a column each.
+
+Then come differences, each with its **interval**: were classes like these drawn again and again, 95 of 100 such
+intervals would hold the true difference. One that contains 0 has not shown a difference.
 """
 
 # %% 01-table (results)

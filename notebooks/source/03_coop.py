@@ -182,8 +182,9 @@ r"""
 ## How fast to learn
 
 The published recipe is made for a model of another size, so the learning rate has to be chosen, and not on the test.
-`world.val` is an ink hand of its own, neither learned from nor tested on. Two seeds that are used nowhere else learn
-with each rate and are judged there.
+`world.val` is an ink hand of its own, neither learned from nor tested on. Two **seeds** that are used nowhere else learn
+with each rate and are judged there: a seed is a number from which every random choice of a run follows, which shots and
+in which order.
 """
 
 # %% 03-rate-predict (predict)
@@ -463,8 +464,8 @@ plots.seed_dots(carried, 0, "gain over zero-shot on base classes, points", "From
 # %% [markdown] 03-colour-see (see)
 r"""
 The line is zero-shot. Where the dots move left from row to row, what was learned belongs to the hands that it was
-learned from. In the last plot below "shifted" is the mean over colour hands, and ECE is the one column in which less
-is better.
+learned from. In the table below, the **standard deviation** over seeds stands behind ±. In the plot after it "shifted"
+is the mean over colour hands, and ECE is the one column in which less is better.
 """
 
 # %% 03-table (results)

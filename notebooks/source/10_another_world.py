@@ -152,16 +152,14 @@ in_colour = [gain for name, row in gained.items() if name.startswith("emoji-colo
 sign.measured("above 0" if sum(in_colour) > 0 else "below 0")
 
 # %% 10-learn-picture (run)
-short = {}
-for name in worlds:
-    kind, group = name.split("/")
-    short[name] = group if kind == "emoji" else f"({group.split('-')[0]})"
-by_short_name = [{short[name]: value for name, value in of.items()} for of in (gaps, gained)]
-plots.gain_vs_teacher(*by_short_name, xlabel="teacher − student before, zero-shot, points")
+kinds = {name: "in colour" if name.startswith("emoji-colour") else "in ink" for name in worlds}
+groups = {name: name.split("/")[1] for name in worlds}
+x = "teacher − student before, zero-shot, points"
+plots.gain_vs_teacher(gaps, gained, x, kinds, groups)
 
 # %% [markdown] 10-learn-see (see)
 r"""
-Each diamond is a data set, the small dots its seeds; names in brackets are the colour worlds. A line from lower left to upper right would be the claim.
+Each diamond is a data set, the small dots its seeds. A line from lower left to upper right would be the claim.
 """
 
 # %% [markdown] 10-nearest-why (why)

@@ -92,14 +92,14 @@ FIGURES = {
     ),
     "gain": (
         lambda: plots.gain_vs_teacher({"near": 80.0, "far": 20.0}, {"near": [3, 4.0], "far": [-1, 0]}),
-        "near: teacher 80.0 %, gain .3.5; far: teacher 20.0 %, gain -0.5",
+        "teacher's top-1 there, %, and mean gain: near: 80.0, .3.5; far: 20.0, -0.5",
     ),
     "gain of near domains": (
         lambda: plots.gain_vs_teacher(
             {"activities": 12.1, "animals": 12.6, "travel": 12.5, "smileys": 13.2, "food": 40.0},
             {"activities": [0.1], "animals": [0.0], "travel": [0.2], "smileys": [-0.4], "food": [3.0]},
         ),
-        "activities: teacher 12.1 %, gain .0.1",
+        "activities: 12.1, .0.1",
     ),
     "words": (
         lambda: plots.context_words([["a", "of"], ["photo", "x"]], [[0.1, 0.2], [0.3, 0.4]], ["a", "photo"]),
@@ -355,3 +355,26 @@ def test_every_series_stands_out_from_white():
 def test_halves_are_compared_on_one_scale(fig):
     base, novel = fig.axes
     assert base.get_ylim() == novel.get_ylim()
+
+
+@pytest.mark.parametrize("n, caption", [(2, "student says:\nbaby bottle"), (8, "one"), (9, "two\nlines")])
+def test_captions_of_pictures_do_not_touch_the_title(n, caption):
+    """Also where a title is longer than the pictures are wide, and they grow with it."""
+    fig = plots.picture_row([Image.new("RGB", (64, 64))] * n, [caption] * n, "baby bottle: ink and colour")
+    fig.draw_without_rendering()
+    title = fig._suptitle.get_window_extent()
+    captions = [ax.title.get_window_extent() for ax in fig.axes if ax.title.get_text()]
+    assert len(captions) == n and max(box.y1 for box in captions) <= title.y0
+
+
+def test_two_kinds_of_domains_are_told_apart():
+    gaps, gains = {"ink/food": 40.0, "colour/food": 12.0}, {"ink/food": [3.0], "colour/food": [-1.0]}
+    kinds = {"ink/food": "in ink", "colour/food": "in colour"}
+    fig = plots.gain_vs_teacher(gaps, gains, "gap, points", kinds, dict.fromkeys(gaps, "food"))
+    (ax,) = fig.axes
+    filled = {line.get_xdata()[0]: line.get_markerfacecolor() for line in ax.lines if line.get_marker() == "D"}
+    assert filled[12.0] == "white" != filled[40.0]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["in ink", "in colour"]
+    assert [text.get_text() for text in ax.texts] == ["food", "food"]
+    with pytest.raises(ValueError, match="two at most"):
+        plots.gain_vs_teacher(gaps, gains, kinds={"ink/food": "a", "colour/food": "b", "far": "c"})

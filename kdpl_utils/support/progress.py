@@ -1,0 +1,16 @@
+"""Progress bars, where they are read."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+
+def progress_bar(*args, **settings) -> tqdm:
+    """``tqdm`` on standard error, as programs expect it, but in a notebook among what a cell prints.
+
+    Jupyter shows standard error on red, as if something had gone wrong.
+    """
+    in_notebook = type(sys.stdout).__module__.startswith("ipykernel")
+    return tqdm(*args, file=sys.stdout if in_notebook else sys.stderr, **settings)

@@ -1,0 +1,23 @@
+"""Where a progress bar is shown."""
+
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
+
+from kdpl_utils.support.progress import progress_bar
+
+
+def test_a_program_shows_it_beside_its_results(capsys):
+    assert list(progress_bar(range(3), desc="steps")) == [0, 1, 2]
+    captured = capsys.readouterr()
+    assert "steps: 100%" in captured.err and captured.out == ""
+
+
+def test_a_notebook_shows_it_among_what_a_cell_prints():
+    cell = new_code_cell(
+        "from kdpl_utils.support.progress import progress_bar\nfor _ in progress_bar(range(3), desc='steps'): pass"
+    )
+    notebook = new_notebook(cells=[cell])
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    outputs = notebook.cells[0].outputs
+    assert {output["name"] for output in outputs} == {"stdout"}
+    assert "steps: 100%" in "".join(output["text"] for output in outputs)
