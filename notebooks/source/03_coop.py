@@ -2,7 +2,7 @@
 r"""
 # 03 · CoOp: can a handful of numbers replace the words, and what breaks?
 
-About 45 minutes to read and run, 15 for the exercises; about a minute of computing. Needs: [01](01_zero_shot.ipynb).
+About 45 minutes to read and run, 15 for the exercises; a minute or two of computing. Needs: [01](01_zero_shot.ipynb).
 """
 
 # %% 03-01 (setup)

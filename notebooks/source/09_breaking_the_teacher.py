@@ -2,7 +2,7 @@
 r"""
 # 09 · Breaking the teacher: does a badly calibrated teacher teach badly?
 
-About 25 minutes to read and run, 10 for the exercise; about a minute of computing. Needs:
+About 25 minutes to read and run, 10 for the exercise; a minute or two of computing. Needs:
 [02](02_wording.ipynb), [04](04_distillation.ipynb), [05](05_kdpl.ipynb).
 """
 

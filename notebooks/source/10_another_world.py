@@ -2,7 +2,7 @@
 r"""
 # 10 · Another world: what if there is no gap, or the teacher hardly knows the domain?
 
-About 25 minutes to read and run, 10 for the exercise; two or three minutes of computing. Needs:
+About 25 minutes to read and run, 10 for the exercise; about two minutes of computing. Needs:
 [05](05_kdpl.ipynb), [06](06_class_agnostic.ipynb).
 """
 
