@@ -310,7 +310,7 @@ def test_a_prediction_by_keyboard(lab, page):
     expect(cells.nth(1)).to_contain_text("measured 48 % (you made no prediction)")
     cells.nth(0).locator(".noUi-handle").focus()
     page.keyboard.press("ArrowRight")
-    expect(cells.nth(0).locator(".kdpl-text")).to_contain_text("You say 51 %. Now run the next cell.")
+    expect(cells.nth(0).locator(".kdpl-text")).to_contain_text("You say 51 %. Run on: a cell below measures it.")
     cells.nth(0).locator(".jp-OutputArea").first.screenshot(path=SHOTS / "predict.png")
     cells.nth(1).locator(".cm-content").click()
     page.keyboard.press("Control+Enter")

@@ -4,12 +4,13 @@
 library's version, so that a lesson always runs to its end. ``checks.forward_kl.hint()`` and ``.hint(2)`` help.
 """
 
-from .distilling import forward_kl, kdpl, mended, select_classes, selection_recall
+from .distilling import forward_kl, kdpl, mended
 from .engine import Exercise
 from .helping import Help, help_of
 from .judging import nearest_names, paired_interval, perturb
 from .museum import EXHIBITS, bug_museum, exhibit
 from .museum import HELP as HELP_IN_THE_MUSEUM
+from .picking import select_classes, selection_recall
 from .prediction import predict
 from .report import export, summary
 from .seeing import encode_names, expected_calibration_error, harmonic_mean, logits, splice_context

@@ -1,4 +1,4 @@
-"""Exercises of lessons 04 to 06: a teacher's distribution as a loss, without labels, and without class names."""
+"""Exercises of lessons 04 and 05: a teacher's distribution as a loss, and no label beside it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import distill, evaluate
+from .. import distill
 from ..distill import symmetric_kl
 from .engine import Exercise, Mutant
 from .helping import Stumble
@@ -53,6 +53,7 @@ forward_kl = Exercise(
         (2 * draw(0, 4, 3), draw(1, 4, 3)),
         (draw(2, 1, 5), 3 * draw(3, 1, 5)),
         (torch.tensor([[300.0, 0.0, 1.0], [0.0, 250.0, 0.0]]), draw(4, 2, 3)),
+        (draw(5, 2, 3), torch.tensor([[0.0, 200.0, 1.0], [150.0, 0.0, 2.0]])),
     ],
     observe=_with_gradient,
     observed="the loss, and the gradient that it sends to the student",
@@ -80,6 +81,11 @@ forward_kl = Exercise(
             "right, until a probability rounds to 0: 0 · log 0 is NaN. Take log_softmax, never softmax and then log.",
             _naive,
         ),
+        "small number in the logarithm": Mutant(
+            "a small number inside the logarithm keeps it finite, but far too small where the student gives a name "
+            "almost nothing: log_softmax needs none.",
+            lambda t, s: (t.softmax(-1) * ((t.softmax(-1) + 1e-8).log() - (s.softmax(-1) + 1e-8).log())).sum(-1).mean(),
+        ),
         "cross-entropy": Mutant(
             "this is the cross-entropy −Σ t log s. Its gradient is the KL's, but it is not 0 where both agree: the "
             "teacher's own Σ t log t is missing.",
@@ -90,7 +96,7 @@ forward_kl = Exercise(
             lambda t, s: distill.forward_kl(t, s.detach()),
         ),
     },
-    advice="log_softmax of both; Σ over classes of t · (log t − log s); the mean over pictures.",
+    advice="log_softmax of both, nothing added; Σ over classes of t · (log t − log s); the mean over pictures.",
     hints=(
         "Write down KL(t‖s) for one picture. Which of its parts does log_softmax give you directly?",
         "log_t = teacher_logits.log_softmax(-1), the same for s; t is log_t.exp(); .sum(-1) and then .mean().",
@@ -284,111 +290,4 @@ kdpl = Exercise(
         lambda batch: symmetric_kl(teacher_logits[batch], student_logits[batch]),
     ),
     importance=3,
-)
-
-# --- 06: names that the teacher picks --------------------------------------------------------------------------------
-
-
-def _picked(function: Callable, logits: Tensor, k: int):
-    """The picked indices; their order is free."""
-    chosen = rebound(function, {"student_logits": draw(9, *logits.shape)})(logits, k)
-    if chosen is None or chosen is ...:
-        return None
-    chosen = torch.as_tensor(chosen)
-    return chosen.sort().values if chosen.ndim == 1 and not chosen.is_floating_point() else chosen
-
-
-def _selection_probes() -> list[tuple]:
-    certain = torch.zeros(6, 7)
-    certain[0, 4] = 12.0  # sure of a name for one picture
-    certain[:, 2] = 2.5  # and half sure of another one for all
-    certain[:, 5] = 2.4
-    certain[1:, 4] = -9.0
-    return [(3 * draw(0, 6, 9), 3), (certain, 2), (4 * draw(1, 5, 20), 4)]
-
-
-select_classes = Exercise(
-    lesson="06",
-    name="select_classes",
-    right=distill.select_classes,
-    probes=_selection_probes,
-    observe=_picked,
-    observed="which indices were picked; their order is free",
-    mutants={
-        "top-k for each image": Mutant(
-            "you pick k names for every picture; the batch needs one common list: average over the pictures first.",
-            lambda logits, k: logits.topk(k).indices,
-        ),
-        "mean of logits": Mutant(
-            "you average logits, where a certain answer for one picture drowns: average probabilities (softmax first).",
-            lambda logits, k: logits.mean(0).topk(k).indices,
-        ),
-        "picked by the student": Mutant(
-            "the student picks the names that it is taught: the teacher has to.",
-            lambda logits, k: distill.select_classes(student_logits, k),
-        ),
-        "values for indices": Mutant(
-            "you return the probabilities of the picked names, not their places: take .indices.",
-            lambda logits, k: logits.softmax(-1).mean(0).topk(k).values,
-        ),
-        "softmax over the pictures": Mutant(
-            "your softmax runs down the batch: each picture's probabilities sum to 1, dim=-1.",
-            lambda logits, k: logits.softmax(0).mean(0).topk(k).indices,
-        ),
-    },
-    advice="softmax of each row, the mean over rows, the indices of the k largest.",
-    hints=(
-        "A name is worth keeping if the teacher gives it probability in this batch. How much, on average?",
-        "teacher_logits.softmax(-1).mean(0).topk(k).indices",
-    ),
-    stumble=Stumble(
-        "only one element tensors can be converted",
-        "topk gives two things, values and indices: return .indices.",
-        lambda logits, k: logits.softmax(-1).mean(0).topk(k),
-    ),
-    importance=3,
-)
-
-
-def _isin(a: Tensor, b: Tensor) -> Tensor:
-    return torch.isin(a, b).double()
-
-
-selection_recall = Exercise(
-    lesson="06",
-    name="selection_recall",
-    right=evaluate.selection_recall,
-    probes=lambda: [
-        (torch.tensor([7, 9, 2, 1, 4]), torch.tensor([2, 2, 2, 4, 5])),
-        (torch.tensor([0, 1]), torch.tensor([3, 1, 8, 8])),
-    ],
-    mutants={
-        "precision": Mutant(
-            "this is the share of picked names that are true (precision); recall is the share of true ones picked.",
-            lambda selected, true: _isin(selected, true).mean(),
-        ),
-        "each picture counts": Mutant(
-            "a class with many pictures counts many times: take the distinct true classes first.",
-            lambda selected, true: _isin(true, selected).mean(),
-        ),
-        "a count": Mutant(
-            "this is how many true classes were picked; divide by how many there are.",
-            lambda selected, true: _isin(true.unique(), selected).sum(),
-        ),
-        "same places": Mutant(
-            "you compare place by place; a true class counts wherever in the list it stands.",
-            lambda selected, true: (selected[: len(true)] == true[: len(selected)]).double().mean(),
-        ),
-    },
-    advice="the distinct true classes; how many of them are among the selected; as a share.",
-    hints=(
-        "Recall asks of each true class: was it picked?",
-        "torch.isin(true.unique(), selected).float().mean()",
-    ),
-    stumble=Stumble(
-        "could not infer output dtype",
-        "True and False have no mean: make them numbers first, .float().mean().",
-        lambda selected, true: torch.isin(true.unique(), selected).mean(),
-    ),
-    importance=1,
 )

@@ -21,6 +21,17 @@ def call(function: Callable, *probe):
     return function(*probe)
 
 
+def first_record(lesson: str, status: str) -> dict:
+    """What is known of an exercise before anybody tried it."""
+    return {"lesson": lesson, "attempts": 0, "hints": 0, "status": status}
+
+
+def give_hint(record: dict, hints: tuple[str, str], depth: int) -> None:
+    """Print the small hint (1) or the large one (2), and note that it was asked for."""
+    record["hints"] = max(record["hints"], depth)
+    print(hints[min(max(depth, 1), 2) - 1])
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A wrong answer with the sentence for whoever gives it."""
@@ -60,7 +71,7 @@ class Exercise:
 
     def __call__(self, answer: Callable) -> Callable:
         outcomes, expected = self.outcomes(answer), self.outcomes(self.right)
-        record = RECORDS.setdefault(self.name, {"lesson": self.lesson, "attempts": 0, "hints": 0})
+        record = RECORDS.setdefault(self.name, first_record(self.lesson, NOT_TRIED))
         record.update(status=NOT_TRIED, mistake=None)
         if all(outcome is None or isinstance(outcome, NotImplementedError) for outcome in outcomes):
             print(f"○ {self.name}: not attempted yet. The lesson goes on with the LIBRARY'S version.")
@@ -107,6 +118,4 @@ class Exercise:
 
     def hint(self, depth: int = 1) -> None:
         """Print the small hint (1) or the large one (2)."""
-        record = RECORDS.setdefault(self.name, {"lesson": self.lesson, "attempts": 0, "hints": 0, "status": NOT_TRIED})
-        record["hints"] = max(record["hints"], depth)
-        print(self.hints[min(max(depth, 1), 2) - 1])
+        give_hint(RECORDS.setdefault(self.name, first_record(self.lesson, NOT_TRIED)), self.hints, depth)

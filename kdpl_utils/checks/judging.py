@@ -84,12 +84,16 @@ paired_interval = Exercise(
             "this is how far single differences lie apart; the mean of n of them is known better, by √n.",
             _of_differences(T_TWO_SIDED[4], by_root=False),
         ),
-        "backwards": Mutant("the sign is turned: the difference is b − a, after minus before.", _backwards),
+        "divided by n": Mutant(
+            "your standard deviation divides by n, and n − 1 belongs there: np.std(d, ddof=1), or a tensor's d.std().",
+            lambda a, b: _of_differences(T_TWO_SIDED[4] * ((len(a) - 1) / len(a)) ** 0.5)(a, b),
+        ),
+        "backwards": Mutant("the sign is turned: the difference is after − before.", _backwards),
     },
-    advice="d = b − a; mean(d) ± t(0.975, n − 1) · sd(d) / √n; return (mean, low, high).",
+    advice="d = after − before; mean(d) ± t(0.975, n − 1) · sd(d) / √n; return (mean, low, high).",
     hints=(
         "Make one list of differences. Everything else is about this list.",
-        "scipy.stats.ttest_rel(b, a).confidence_interval() gives low and high.",
+        "scipy.stats.ttest_rel(after, before).confidence_interval() gives low and high.",
     ),
     stumble=Stumble(
         "unsupported operand type(s) for -",
@@ -151,6 +155,10 @@ perturb = Exercise(
         "noise without its scale": Mutant(
             "the noise has standard deviation noise, whatever the logits' own is: multiply with logits.std().",
             lambda z, temperature=1.0, noise=0.0, seed=0: (z + noise * draw(seed, *z.shape)) / temperature,
+        ),
+        "noise after the division": Mutant(
+            "you add the noise after the division, so that a temperature above 1 makes it weigh more: noise first.",
+            lambda z, temperature=1.0, noise=0.0, seed=0: z / temperature + noise * _epsilon(z, seed),
         ),
         "another noise each time": Mutant(
             "the seed is not used: two runs of one seed must see the same teacher.",

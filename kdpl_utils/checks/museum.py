@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..distill import forward_kl
 from ..train import Recipe, fit
 from .distilling import no_logarithm, other_order, swapped, with_itself
-from .engine import RECORDS, RIGHT
+from .engine import RECORDS, RIGHT, first_record, give_hint
 from .helping import Help
 
 EXHIBITS: dict[str, Callable] = {"A": other_order, "B": swapped, "C": no_logarithm, "D": with_itself}
@@ -48,6 +48,7 @@ HELP = Help(
         "No KL is below zero. A student that does not occur cannot move. Other pictures' answers teach, but wrongly.",
     ),
 )
+NOT_TRIED = "not attempted"
 RECIPE = Recipe(epochs=8, lr=0.01, weight_decay=0.0)
 TEACHER_SPEED = 30.0  # a wrong loss may move the teacher, and then about as fast as the student
 
@@ -98,7 +99,7 @@ def bug_museum(answers: Mapping[str, str | None]) -> None:
     if unknown:
         print(f"✗ bug_museum: {unknown[0]!r} is no bug of this museum. Choose among: {', '.join(BUGS)}.")
         return
-    record = RECORDS.setdefault("bug_museum", {"lesson": "04", "attempts": 0, "hints": 0})
+    record = RECORDS.setdefault("bug_museum", first_record("04", NOT_TRIED))
     named = {letter: answers.get(letter) for letter in EXHIBITS}
     wrong = [letter for letter, name in named.items() if name and BUGS[name][0] is not EXHIBITS[letter]]
     missing = [letter for letter, name in named.items() if not name]
@@ -106,7 +107,7 @@ def bug_museum(answers: Mapping[str, str | None]) -> None:
     record["status"] = "not all named yet" if wrong or missing else RIGHT
     record["mistake"] = ", ".join(f"{letter}: {named[letter]}" for letter in wrong) or None
     if len(missing) == len(EXHIBITS):
-        record["status"] = "not attempted"
+        record["status"] = NOT_TRIED
     for letter, name in named.items():
         if letter in wrong:
             print(f"✗ {letter} is not {name!r}: {BUGS[name][1]}.")
@@ -114,3 +115,11 @@ def bug_museum(answers: Mapping[str, str | None]) -> None:
             print(f"✓ {letter}: {name}. Published: {BUGS[name][2]}")
         else:
             print(f"○ {letter}: not named yet.")
+
+
+def hint(depth: int = 1) -> None:
+    """Print the small hint (1) or the large one (2), as every exercise does."""
+    give_hint(RECORDS.setdefault("bug_museum", first_record("04", NOT_TRIED)), HELP.hints, depth)
+
+
+bug_museum.hint = hint

@@ -32,8 +32,19 @@ ERRORS = {
 }
 
 
+# Words of a message that mean the same in every exercise.
+MESSAGES = {
+    "could not infer output dtype": "True and False have no mean: make them numbers first, .float().mean().",
+    "Boolean value of Tensor": "an if asks one question, and this is a tensor of answers: .any(), .all(), or x[mask].",
+    "object is not callable": "round brackets call a function; a tensor is asked with square ones, x[i].",
+}
+
+
 def advice_for(error: Exception, otherwise: str) -> str:
     """What to look at where a learner's code raises."""
+    for words, advice in MESSAGES.items():
+        if words in str(error):
+            return advice
     return ERRORS.get(type(error).__name__, otherwise)
 
 

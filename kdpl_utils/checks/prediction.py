@@ -18,39 +18,41 @@ def predict(
     unit: str = "%",
     options: Sequence[str] = (),
     said: float | str | None = None,
+    step: float | None = None,
 ) -> Prediction:
     """Ask for a number between ``low`` and ``high``, or for one of ``options``.
 
-    Where no widget shows, write the answer into the cell: ``said=62``.
+    Where no widget shows, write the answer into the cell: ``said=62``.  The slider moves by ``step``, or else by a
+    hundredth of its length.
     """
-    PREDICTIONS[name] = Prediction(name, question, low, high, unit, options, said)
+    PREDICTIONS[name] = Prediction(name, question, low, high, unit, options, said, step)
     return PREDICTIONS[name]
 
 
 class Prediction:
     """Shown, it is a question and one control. ``measured`` sets the measurement beside what was said."""
 
-    def __init__(self, name, question, low, high, unit, options, said):
+    def __init__(self, name, question, low, high, unit, options, said, step=None):
         self.name, self.question, self.unit, self.options = name, question, unit, list(options)
         if said is not None and not (said in self.options if self.options else low <= said <= high):
             choices = ", ".join(self.options) or f"a number from {low:g} to {high:g}"
             raise ValueError(f"{said!r} is no answer to {question!r}: choose {choices}.")
         self.said, self.measurement = said, None
         self.text = W.HTML()
-        self.control = self._control(low, high)
+        self.control = self._control(low, high, step or (high - low) / 100)
         self.control.observe(self._answered, names="value")
-        self.box = W.VBox([W.HTML(f"<b>Predict.</b> {html.escape(question)}"), self.control, self.text])
+        unit_beside = [] if self.options else [W.HTML(html.escape(unit))]
+        answer = W.HBox([self.control, *unit_beside])
+        self.box = W.VBox([W.HTML(f"<b>Predict.</b> {html.escape(question)}"), answer, self.text])
         self._say()
 
-    def _control(self, low: float, high: float) -> W.ValueWidget:
+    def _control(self, low: float, high: float, step: float) -> W.ValueWidget:
         if self.options:
             control = W.ToggleButtons(options=self.options, value=self.said, description="my answer")
             control.style.button_width = "auto"
         else:
             start = (low + high) / 2 if self.said is None else self.said
-            control = W.FloatSlider(
-                start, min=low, max=high, step=(high - low) / 100, description="my answer", readout_format=".3g"
-            )
+            control = W.FloatSlider(start, min=low, max=high, step=step, description="my answer", readout_format=".3g")
             control.continuous_update = False
         control.layout.width = "min(40em, 98%)"
         return control
@@ -60,7 +62,9 @@ class Prediction:
         self._say()
 
     def _say(self) -> None:
-        now = "No answer yet." if self.said is None else f"You say {self.shown(self.said)}. Now run the next cell."
+        now = "No answer yet."
+        if self.said is not None:
+            now = f"You say {self.shown(self.said)}. Run on: a cell below measures it."
         self.text.value = f'<div role="status" class="kdpl-text">{html.escape(now)}</div>'
 
     def shown(self, value: float | str) -> str:

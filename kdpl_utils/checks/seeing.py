@@ -152,9 +152,17 @@ def _of_label(probs: Tensor, labels: Tensor) -> Tensor:
     return probs[range(len(labels)), labels]
 
 
+def _without_the_certain(probs: Tensor, labels: Tensor, bins: int) -> float:
+    """Bins that include their lower end and not their upper one."""
+    inside = _top(probs) < 1
+    part = _weighted_gap(probs[inside], labels[inside], (_top(probs)[inside] * bins).floor(), _top(probs)[inside])
+    return part * float(inside.float().mean())
+
+
 def _calibration_probe(seed: int, n: int, n_classes: int, bins: int) -> tuple[Tensor, Tensor, int]:
     """Always right where the answer is class 0, mostly wrong elsewhere: too unsure here, too sure there."""
     probs = (2 * draw(seed, n, n_classes)).softmax(1)
+    probs[:4] = torch.eye(n_classes)[1]  # a confidence of 1, which the last bin has to hold
     others = 1 + draw(seed + 1, n).mul(7).long().abs() % (n_classes - 1)
     return probs, torch.where(probs.argmax(1) == 0, 0, others), bins
 
@@ -179,8 +187,20 @@ expected_calibration_error = Exercise(
                 probs, labels, _bins(_of_label(probs, labels), bins), _of_label(probs, labels)
             ),
         ),
+        "empty bins": Mutant(
+            "a bin without pictures has no mean, and its NaN spreads to the sum: skip bins where nothing is inside.",
+            lambda probs, labels, bins=15: torch.nan,
+        ),
+        "certain pictures left out": Mutant(
+            "a picture of confidence 1 is in none of your bins: the last one includes its upper end, as ceil does.",
+            lambda probs, labels, bins=15: _without_the_certain(probs, labels, bins),
+        ),
+        "no absolute value": Mutant(
+            "gaps above and below 0 cancel: take each bin's absolute value before you add.",
+            lambda probs, labels, bins=15: (probs.argmax(1) == labels).double().mean() - _top(probs).double().mean(),
+        ),
         "no bins": Mutant(
-            "you compare the two means over all pictures: being too sure here and too unsure there cancels. Use bins.",
+            "being too sure in some bins and too unsure in others cancels: take each bin's absolute gap, then add.",
             lambda probs, labels, bins=15: _weighted_gap(probs, labels, torch.zeros(len(labels)), _top(probs)),
         ),
     },

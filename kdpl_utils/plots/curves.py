@@ -129,12 +129,12 @@ def seed_dots(
     fig, ((ax,),) = grid(6.4, 1.1 + 0.42 * len(values))
     for i, v in enumerate(values.values()):
         without_frame(ax).plot(v, [i] * len(v), ls="", marker="o", alpha=0.7, color=GREY, markeredgecolor=INK)
-        ax.plot([np.mean(v)] * 2, [i - 0.28, i + 0.28], color=INK, lw=2)
+        ax.plot([np.mean(v)] * 2, [i - 0.28, i + 0.28], color=INK, lw=2, label="" if i else "mean")
     draw_line(ax, [reference] * 2, [-0.5, len(values) - 0.5], ROLES["student before"], False, label=line)
     ax.set_yticks(range(len(values)), list(values))
     ax.set(ylim=(len(values) - 0.5, -0.5), xlabel=xlabel)
     ax.set_title(title, pad=20)
-    ax.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+    ax.legend(frameon=False, fontsize=8, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     summary = "; ".join(f"{name} {np.mean(v):.1f}" for name, v in values.items())
     return with_alt(fig, f"{xlabel}, mean over {dots}: {summary}; {line} {reference:.1f}.")
 

@@ -103,7 +103,9 @@ nonsense = [
 ]
 
 # %% 02-words-predict (predict)
-span = checks.predict("span", "How far apart are the best and the worst of the ten written ones?", 0, 40, "points")
+span = checks.predict(
+    "span", "How far apart in top-1 are the best and the worst of the ten written ones?", 0, 40, "points"
+)
 span
 
 # %% 02-words-run (run)
@@ -135,7 +137,7 @@ plots.seed_dots(
 
 # %% [markdown] 02-words-see (see)
 r"""
-The line is the usual sentence, "a photo of a …". If words did not matter, all dots would lie on it. Where a sentence
+The dashed line is the usual sentence, "a photo of a …". If words did not matter, all dots would lie on it. Where a sentence
 of nonsense lies to the right of a written one, meaning is not what decides.
 """
 
@@ -172,12 +174,15 @@ _, nonsense_where_chosen, nonsense_elsewhere = zip(*[choose_among(nonsense, seed
 change = sum(elsewhere) / 5 - sum(where_chosen) / 5
 luck.measured("about the same" if abs(change) < 0.5 else "smaller" if change < 0 else "larger than where it was chosen")
 for winner, here, there in zip(winners, where_chosen, elsewhere):
-    print(f"{winner:26} lead where chosen {here:+.1f}, on the test pictures {there:+.1f}")
+    print(f"{winner:20} lead where chosen {here:+.1f} points, on the test pictures {there:+.1f}")
+here, there = top1(written[0], "choose"), top1(written[0], "test")
+print(f"{written[0]} is right for {here:.1f} % of the pictures to choose with, for {there:.1f} % of the test pictures")
 
 # %% [markdown] 02-luck-see (see)
 r"""
-"About the same" means less than half a point apart. The last column is the honest one. A sentence that is chosen and
-judged on the same pictures is reported with its luck.
+"About the same" means less than half a point apart. The lead on the test pictures is the honest one: a sentence that is
+chosen and judged on the same pictures is reported with its luck. The last line says how much harder the test hand is
+for this model.
 """
 
 # %% [markdown] 02-scale-why (why)
@@ -220,8 +225,8 @@ r"""
 ## How honest?
 
 The **calibration** of a model is good if it is right seven times in ten where it says seventy in a hundred. The
-expected calibration error, **ECE**, puts the pictures into bins by confidence, the highest probability, and averages
-the gaps:
+expected calibration error, **ECE**, puts the $N$ pictures into bins by confidence, the highest probability, and
+averages the gaps. With $n_m$ pictures in bin $m$ it is
 
 $$\mathrm{ECE} = \sum_m \frac{n_m}{N} \left|\,\text{accuracy}_m - \text{confidence}_m\right|$$
 """
@@ -231,7 +236,8 @@ r"""
 ### Exercise: `expected_calibration_error`
 
 From probabilities `(N, C)` and labels `(N,)` to the ECE, with bins of equal width. A picture with confidence $c$ lies
-in bin $\lceil c \cdot \text{bins} \rceil$; empty bins count nothing.
+in bin $\lceil c \cdot \text{bins} \rceil$ (rounded up, so that a confidence of one is in the last bin); empty bins
+count nothing.
 """
 
 
@@ -267,7 +273,9 @@ model that gives every name the same probability on a test with equally many pic
 """
 
 # %% 02-ece-predict (predict)
-kindest = checks.predict("kindest", "At which scale is the ECE smallest on the pictures to choose with?", 1, 200, "")
+kindest = checks.predict(
+    "kindest", "At which scale is the ECE smallest on the pictures to choose with?", 1, 200, "", step=1
+)
 kindest
 
 # %% 02-ece-run (run)
@@ -276,7 +284,7 @@ import pandas as pd
 scales = sorted([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, own])
 table = {}
 for s in scales:
-    ece = {part: expected_calibration_error((s * x).softmax(-1), labels[part]) for part, x in cosines.items()}
+    ece = {part: float(expected_calibration_error((s * x).softmax(-1), labels[part])) for part, x in cosines.items()}
     right, nats = at_scale(s)
     table[f"{s:.3g}"] = {"top-1, %": 100 * right, "entropy, nats": nats, "ECE to choose, %": 100 * ece["choose"]}
     table[f"{s:.3g}"]["ECE on test, %"] = 100 * ece["test"]
@@ -292,22 +300,16 @@ has its smallest value somewhere in between. The last two columns are of differe
 """
 
 # %% 02-explore (widget)
-some = list(range(0, len(world.test), 8))
 averaged = kd.logits(features["test"], kd.encode_names(student, names, written), 1.0).cpu()
-widgets.temperature(
-    [world.test.images[i] for i in some],
-    names,
-    {"a photo of a": cosines["test"][some], "ten averaged": averaged[some]},
-    labels["test"][some],
-    own,
-)
+both = {"a photo of a": cosines["test"], "ten averaged": averaged}
+widgets.temperature(world.test.images, names, both, labels["test"], own)
 
 # %% [markdown] 02-explore-moves (moves)
 r"""
 Three moves to make:
 
 1. Move the scale to its left end, then to its right end. Which bar was first, before and after?
-2. Stop where the curve at the right lies on the diagonal. How undecided is the picture there?
+2. Stop where the curve at the right lies nearest to the diagonal. How undecided is the picture there?
 3. Switch the templates to the ten averaged ones. Does the same scale still suit?
 
 Notice that the bars of one picture and the curve of all pictures move together, and that the order of the bars stays.
@@ -325,8 +327,31 @@ print(kd.claim("the winner's lead, on test pictures against where it was chosen"
 print(kd.claim("the same for nonsense", nonsense_where_chosen, nonsense_elsewhere))
 print(kd.claim("the winner against 'a photo of a', test pictures", 0.0, elsewhere))
 honest = {s: table.loc[f"{s:.3g}", "ECE on test, %"] for s in (own, best_scale)}
-print(f"ECE on test: {honest[own]:.1f} % at the model's own scale, {honest[best_scale]:.1f} % at the chosen one")
+for whose, s in {"the model's own": own, "the chosen": best_scale}.items():
+    print(f"ECE on test at {whose} scale, {s:.3g}: {honest[s]:.1f} %")
 checks.summary()
+
+# %% [markdown] 02-suspect-why (try)
+r"""
+## If the claim falls: luck, or the hand?
+
+A lead that is lost on the test can have been luck with the few pictures it was chosen on, or the sentence suits the
+hand that made them. The pictures of the same hand that it was *not* chosen on tell the two apart: what is lost there
+already was luck; what is lost from there to the test belonged to the hand.
+"""
+
+
+# %% 02-suspect (try)
+def lead_beside(winner, seed):
+    """The winner's lead on the pictures of the same hand that it was not chosen on."""
+    others = torch.ones(len(labels["choose"]), dtype=torch.bool)
+    others[kd.few_shot(labels["choose"], 4, seed)] = False
+    return 100 * (hits[winner, "choose"] - hits[written[0], "choose"])[others].mean().item()
+
+
+beside = [lead_beside(winner, seed) for seed, winner in enumerate(winners)]
+print(kd.claim("the same hand's other pictures against where it was chosen", where_chosen, beside))
+print(kd.claim("the test against the same hand's other pictures", beside, elsewhere))
 
 # %% [markdown] 02-try-why (try)
 r"""

@@ -67,7 +67,7 @@ share minus the student's. Twelve data sets: six groups of drawings, each in ink
 
 # %% 10-gap-predict (predict)
 guess = checks.predict(
-    "gap", "In how many of the six colour worlds is the teacher ahead by ten points or more?", 0, 6, ""
+    "gap", "In how many of the six colour worlds is the teacher ahead by ten points or more?", 0, 6, "", step=1
 )
 guess
 

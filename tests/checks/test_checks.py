@@ -373,6 +373,96 @@ def test_quantiles_are_students():
     assert stats.norm.ppf(0.975) == pytest.approx(judging.NORMAL_TWO_SIDED, abs=1e-6)
 
 
+# --- slips that a new learner made ------------------------------------------------------------------------------------
+
+
+def kl_with_a_small_number(teacher_logits, student_logits):
+    t, s = teacher_logits.softmax(-1), student_logits.softmax(-1)
+    return (t * ((t + 1e-8) / (s + 1e-8)).log()).sum(-1).mean()
+
+
+def interval_of_numpy(before, after):
+    import numpy as np
+    from scipy import stats
+
+    d = np.array(after) - np.array(before)
+    half = stats.t.ppf(0.975, len(d) - 1) * np.std(d) / np.sqrt(len(d))
+    return d.mean(), d.mean() - half, d.mean() + half
+
+
+def recall_of_tensors(selected, true):
+    return len(set(selected) & set(true)) / len(set(true))
+
+
+def names_that_anybody_is_sure_of(teacher_logits, k):
+    return teacher_logits.softmax(-1).max(0).values.topk(k).indices
+
+
+def most_frequent_first_answers(teacher_logits, k):
+    counts = torch.zeros(teacher_logits.shape[1])
+    for answer in teacher_logits.argmax(-1):
+        counts[answer] += 1
+    return counts.topk(k).indices
+
+
+def noise_at_the_end(logits, temperature=1.0, noise=0.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return logits / temperature + noise * logits.std() * torch.randn(logits.shape, generator=generator)
+
+
+def calibration_of_half_open_bins(probs, labels, bins=15):
+    confidence, answer = probs.max(-1)
+    total = 0
+    for m in range(bins):
+        inside = (confidence >= m / bins) & (confidence < (m + 1) / bins)
+        if inside.any():
+            gap = (answer[inside] == labels[inside]).float().mean() - confidence[inside].mean()
+            total += inside.float().mean() * gap.abs()
+    return total
+
+
+def calibration_of_all_bins(probs, labels, bins=15):
+    confidence, answer = probs.max(-1)
+    place = (confidence * bins).ceil()
+    total = 0
+    for m in range(1, bins + 1):
+        inside = place == m
+        gap = (answer[inside] == labels[inside]).float().mean() - confidence[inside].mean()
+        total += inside.float().mean() * gap.abs()
+    return total
+
+
+def calibration_with_signs(probs, labels, bins=15):
+    confidence, answer = probs.max(-1)
+    place = (confidence * bins).ceil()
+    total = 0
+    for m in place.unique():
+        inside = place == m
+        gap = (answer[inside] == labels[inside]).float().mean() - confidence[inside].mean()
+        total += inside.float().mean() * gap
+    return total
+
+
+SLIPS = [
+    (calibration_of_half_open_bins, "expected_calibration_error", "certain pictures left out"),
+    (calibration_of_all_bins, "expected_calibration_error", "empty bins"),
+    (calibration_with_signs, "expected_calibration_error", "no absolute value"),
+    (kl_with_a_small_number, "forward_kl", "small number in the logarithm"),
+    (interval_of_numpy, "paired_interval", "divided by n"),
+    (recall_of_tensors, "selection_recall", "sets of tensors"),
+    (names_that_anybody_is_sure_of, "select_classes", "largest in place of mean"),
+    (most_frequent_first_answers, "select_classes", "counted first answers"),
+    (noise_at_the_end, "perturb", "noise after the division"),
+]
+
+
+@pytest.mark.parametrize("answer, name, mistake", SLIPS, ids=[mistake for _, _, mistake in SLIPS])
+def test_a_slip_is_named_as_it_is_typed(answer, name, mistake, capsys):
+    exercise = checks.EXERCISES[name]
+    exercise(answer)
+    assert exercise.mutants[mistake].sentence in capsys.readouterr().out
+
+
 # --- outcomes ---------------------------------------------------------------------------------------------------------
 
 
@@ -384,6 +474,16 @@ def test_when_two_outcomes_are_one():
     assert outcomes.same(ValueError("a"), ValueError("b")) and not outcomes.same(ValueError(), TypeError())
     assert outcomes.same((one, None), [one, None]) and not outcomes.same((one, None), (one, one))
     assert not outcomes.same("words", one) and not outcomes.same(None, one)
+
+
+def test_a_message_that_means_one_thing_everywhere_is_explained(capsys):
+    """What torch says of the type or the brackets, whatever the exercise; not "shapes that do not fit"."""
+    checks.expected_calibration_error(lambda probs, labels, bins=15: (probs.argmax(1) == labels).mean())
+    assert outcomes.MESSAGES["could not infer output dtype"] in capsys.readouterr().out
+    checks.select_classes(lambda teacher_logits, k: 1 if teacher_logits > 0 else 2)
+    assert outcomes.MESSAGES["Boolean value of Tensor"] in capsys.readouterr().out
+    checks.logits(lambda image, text, scale: image(0))
+    assert outcomes.MESSAGES["object is not callable"] in capsys.readouterr().out
 
 
 def test_an_answer_cannot_spoil_the_probes_of_the_next():
@@ -473,6 +573,26 @@ def test_a_prediction_is_a_widget_and_words(options):
     assert shown["text/plain"].startswith("Predict. Which?") and "Which?" in shown["text/html"]
 
 
+def test_a_count_is_asked_in_whole_numbers():
+    """With steps of a hundredth, "one of six" could not be said."""
+    asked = checks.predict("gap", "In how many of six?", 0, 6, "", step=1)
+    assert asked.control.step == 1
+    asked.control.value = 5
+    assert "You say 5." in asked.text.value
+    assert checks.predict("share", "How many?", 0, 50).control.step == 0.5
+
+
+def test_the_unit_stands_beside_the_slider():
+    """Before anything is answered, too: "how many pictures" can be a count or a share."""
+    asked = checks.predict("right", "How many are named rightly?")
+    assert [part.value for part in asked.box.children[1].children if part is not asked.control] == ["%"]
+    assert checks.predict("which", "Which?", options=["a", "b"]).box.children[1].children == (asked_of("which"),)
+
+
+def asked_of(name):
+    return prediction.PREDICTIONS[name].control
+
+
 def test_choices_are_taken_by_a_click(capsys):
     asked = checks.predict("winner", "Which?", options=["a", "b"])
     assert asked.said is None, "nothing is chosen before the learner chooses"
@@ -511,6 +631,13 @@ def test_a_lesson_without_exercises_sums_up_its_predictions(capsys):
         "best: not measured yet",
         "No exercise was checked here; 1 of 2 predictions made.",
     ]
+
+
+def test_the_museum_gives_hints_as_every_exercise_does(capsys):
+    checks.bug_museum.hint()
+    checks.bug_museum.hint(2)
+    assert capsys.readouterr().out == "\n".join(checks.help_for("bug_museum").hints) + "\n"
+    assert engine.RECORDS["bug_museum"] == {"lesson": "04", "attempts": 0, "hints": 2, "status": "not attempted"}
 
 
 def test_hints_come_in_two_depths(capsys):

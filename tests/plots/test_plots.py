@@ -378,3 +378,12 @@ def test_two_kinds_of_domains_are_told_apart():
     assert [text.get_text() for text in ax.texts] == ["food", "food"]
     with pytest.raises(ValueError, match="two at most"):
         plots.gain_vs_teacher(gaps, gains, kinds={"ink/food": "a", "colour/food": "b", "far": "c"})
+
+
+def test_the_bar_of_every_seed_is_said_to_be_their_mean():
+    """Once, beside the line, and clear of the title."""
+    figure = plots.seed_dots({"a": [1.0, 3.0], "b": [2.0, 4.0]}, 1.5, "H", "Each dot a seed")
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["mean", "zero-shot student"]
+    assert ax.get_legend().get_window_extent().y1 <= ax.title.get_window_extent().y0
