@@ -317,6 +317,7 @@ def run_notebook(path, executed):
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     notebook, progress = nbformat.read(path, as_version=4), Progress(every=60)
     progress.show(f"{path.name} starts")
@@ -344,6 +345,8 @@ def run_notebook(path, executed):
         progress.end(f"{path.name} ... failed after {progress.seconds()} s\n\n{error}")
         return False
     finally:
+        # A progress bar writes over itself hundreds of times; what stays is how it ended.
+        notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
         nbformat.write(notebook, executed)
     progress.end(f"{path.name} ... {progress.seconds()} s ok")
     return True

@@ -280,6 +280,7 @@ def build(run: bool, gallery: bool, repository: str | None) -> Path:
     if gallery:
         draw_gallery(notebooks)
     shutil.copy(DOCS / "conf.py", source)
+    shutil.copytree(DOCS / "static", source / "static")
     titles = "\n".join(f"notebooks/{path.stem}" for path in sorted(NOTEBOOKS.glob("*.ipynb")))
     (source / "faults.md").write_text(fault_page(), encoding="utf-8")
     index = (DOCS / "index.md").read_text(encoding="utf-8").replace("{{notebooks}}", titles)

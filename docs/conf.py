@@ -19,6 +19,8 @@ html_title = "KDPL notebooks"
 html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["pages.css"]
 exclude_patterns = ["_build", "downloads"]  # the latter are notebooks to take away, no pages
 
 nb_execution_mode = "off"
@@ -28,7 +30,7 @@ nb_mime_priority_overrides = [
     ("html", "application/vnd.jupyter.widget-view+json", 100),
 ]
 nb_ipywidgets_js = {}
-nb_output_stderr = "remove"  # the bars of training steps
+nb_output_stderr = "remove"
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 html_math_renderer = "drawn"

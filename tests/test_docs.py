@@ -4,6 +4,7 @@ import base64
 import io
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import urllib.parse
@@ -125,11 +126,13 @@ def test_pages_are_built_offline(build, tmp_path):
     (source / "faults.md").write_text(build.fault_page(), encoding="utf-8")
     (source / "index.md").write_text("# Start\n\n```{toctree}\nlesson\nfaults\n```\n")
     (source / "conf.py").write_text((ROOT / "docs" / "conf.py").read_text())
+    shutil.copytree(ROOT / "docs" / "static", source / "static")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(source), str(tmp_path / "html")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "html" / "lesson.html").read_text(encoding="utf-8")
     assert 'alt="Words about it."' in page and "steps a second" not in page
+    assert "pre-wrap" in (tmp_path / "html" / re.search(r'href="(_static/pages.css)', page)[1]).read_text()
     assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?://', page), "a page that needs a network"
     assert re.findall(r'<svg role="img" aria-label="(.+?)"', page) == ["s", "t", r"\tfrac12 \sum_c t_c \log s_c"]
     faults = (tmp_path / "html" / "faults.html").read_text(encoding="utf-8")

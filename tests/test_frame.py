@@ -428,9 +428,18 @@ def test_an_expression_chooses_among_notebooks_and_tests(run, tmp_path, monkeypa
     assert sorted(collected) == ["1_data.ipynb", "test_data.py"]
 
 
+BAR = """
+import time
+for percent in (7, 99):
+    print(f"\\r{percent} %", end="", flush=True)
+    time.sleep(0.4)
+print()
+"""
+
+
 def test_notebooks_stop_at_the_first_failure(run, tmp_path, capsys):
     (tmp_path / "notebooks").mkdir()
-    for name, code in {"1.ipynb": "print(6 * 7)", "2.ipynb": "1 / 0", "3.ipynb": ""}.items():
+    for name, code in {"1.ipynb": BAR + "print(6 * 7)", "2.ipynb": "1 / 0", "3.ipynb": ""}.items():
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
         nbformat.write(notebook, tmp_path / "notebooks" / name)
     before = (tmp_path / "notebooks/1.ipynb").read_bytes()
@@ -439,7 +448,8 @@ def test_notebooks_stop_at_the_first_failure(run, tmp_path, capsys):
     assert message.startswith("2.ipynb failed")
     assert re.search(r"1\.ipynb \.\.\. \d+ s ok", printed) and "ZeroDivisionError" in printed
     assert (tmp_path / "notebooks/1.ipynb").read_bytes() == before
-    assert "42" in (tmp_path / "executed/1.ipynb").read_text()
+    (shown,) = nbformat.read(tmp_path / "executed/1.ipynb", as_version=4).cells[0].outputs
+    assert shown.text == "99 %\n42\n"
     assert sorted(p.name for p in (tmp_path / "executed").iterdir()) == ["1.ipynb", "2.ipynb"]
 
 

@@ -1,7 +1,7 @@
 """Arrays in, figure out.  No metric is computed here; each figure carries a sentence about its data in ``fig.alt``.
 
-``pictures`` are figures of images and their distributions, ``curves`` of many runs and settings, ``lessons`` the
-panels that the explorers of ``kdpl_utils.widgets`` redraw.
+``pictures`` are figures of images and their distributions, ``curves`` of many runs and settings, ``points`` of
+what has a name each, ``lessons`` the panels that the explorers of ``kdpl_utils.widgets`` redraw.
 """
 
 from .curves import (
@@ -10,11 +10,9 @@ from .curves import (
     context_words,
     entropy_histogram,
     forest,
-    gain_vs_teacher,
     k_curves,
     learning_curves,
     loss_curves,
-    pareto,
     reliability,
     seed_dots,
     slopes,
@@ -28,6 +26,7 @@ from .pictures import (
     similarity_heatmap,
     teacher_student,
 )
+from .points import gain_vs_teacher, pareto
 from .style import METHODS, ROLES, Figure, png
 
 __all__ = [

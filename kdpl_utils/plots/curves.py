@@ -6,13 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Bbox
 
-from .style import INK, PALE, ROLES, Figure, draw_line, grid, looks_of, shortened, style, with_alt, without_frame
-
-GREY = "#666666"
+from .style import GREY, INK, PALE, ROLES, Figure, draw_line, grid, looks_of, shortened, style, with_alt, without_frame
 
 
 def draw_reliability(ax: Axes, curves: Mapping[str, tuple], size: float = 9) -> None:
@@ -219,123 +215,6 @@ def ablation(
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False, fontsize=8.5)
     fig.suptitle(title, fontsize=11)
     return with_alt(fig, f"{ylabel} against alpha, every seed: {'; '.join(summary)}.")
-
-
-def _apart(ticks: np.ndarray, limits: tuple[float, float], least: float = 0.12) -> list[bool]:
-    """Which ticks (M,) of a logarithmic axis have room for a number: a share ``least`` of the axis from the last."""
-    places = np.log(ticks / limits[0]) / np.log(limits[1] / limits[0])
-    written, last = [], -np.inf
-    for place in places:
-        written.append(place - last >= least)
-        last = place if written[-1] else last
-    return written
-
-
-def draw_pareto(
-    ax: Axes, names: Sequence[str], cost: Sequence[float], gain: np.ndarray, front: Sequence[bool], budget: float | None
-) -> None:
-    """Every seed's gain (names, seeds) over the cost of each name; the front's points are filled and joined."""
-    cost, gain, front = np.asarray(cost, float), np.asarray(gain, float), np.asarray(front, bool)
-    mean = gain.mean(axis=1)
-    without_frame(ax).axhline(0, color=GREY, lw=1, ls=":")
-    ax.plot(np.repeat(cost, gain.shape[1]), gain.ravel(), ls="", marker="o", ms=3.5, color="white", mec=GREY)
-    order = np.flatnonzero(front)[np.argsort(cost[front])]
-    ax.plot(cost[order], mean[order], color=ROLES["teacher"]["color"], lw=1.6, drawstyle="steps-post")
-    for c, m, name, on in zip(cost, mean, names, front):
-        ax.plot(c, m, marker="s", ms=9, color=ROLES["teacher"]["color"] if on else "white", mec=INK)
-        ax.annotate(shortened(name), (c, m), (7, 7), textcoords="offset points", fontsize=8)
-    ax.set_xscale("log")
-    ax.set_xlim(cost.min() / 1.5, cost.max() * 2.6)
-    ticks = np.unique(cost)
-    ax.set_xticks(ticks, [f"{c:.3g}" if apart else "" for c, apart in zip(ticks, _apart(ticks, ax.get_xlim()))])
-    ax.minorticks_off()
-    if budget is not None:
-        ax.axvspan(budget, ax.get_xlim()[1], color=PALE, zorder=0, hatch="//", ec="white", lw=0)
-        ax.axvline(budget, color=INK, lw=1.2)
-    ax.margins(y=0.22)
-
-
-def pareto(
-    names: Sequence[str],
-    cost: Sequence[float],
-    gain: np.ndarray,
-    front: Sequence[bool],
-    xlabel: str = "teacher, ms a picture",
-    ylabel: str = "gain of the student, points",
-) -> Figure:
-    """Cost against gain: ``cost`` (M,), ``gain`` (M, seeds), ``front`` (M,) whether nothing cheaper is as good."""
-    fig, ((ax,),) = grid(6.2, 3.9)
-    draw_pareto(ax, names, cost, gain, front, None)
-    ax.set(xlabel=xlabel, ylabel=ylabel, title="What a larger teacher costs and buys")
-    summary = "; ".join(
-        f"{n} {c:.3g} → {np.mean(g):+.1f}{' (on the front)' if f else ''}"
-        for n, c, g, f in zip(names, cost, gain, front)
-    )
-    return with_alt(fig, f"{ylabel} against {xlabel}: {summary}.")
-
-
-PLACES = ((8, 5), (8, -12), (-8, 5), (-8, -12), (8, 16), (8, -23), (-8, 16), (-8, -23), (8, 27), (-8, 27), (8, -34))
-
-
-def name_points(ax: Axes, names: Sequence[str], points: Sequence[tuple[float, float]]) -> None:
-    """A name beside each point (x, y), where no point and no other name stands; the axes have all else already."""
-    ax.figure.draw_without_rendering()  # sizes are known from here on
-    centres = ax.transData.transform(points)
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in centres]
-    for name, point in zip(names, points):
-        for place in PLACES:
-            side = "left" if place[0] > 0 else "right"
-            text = ax.annotate(shortened(name), point, place, textcoords="offset points", fontsize=8, ha=side)
-            box = text.get_window_extent().padded(1)
-            is_free = not any(box.overlaps(other) for other in taken)
-            if is_free and ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1:
-                break
-            if place != PLACES[-1]:
-                text.remove()
-        taken.append(box)
-
-
-def _diamond(hollow: bool) -> dict:
-    return {"marker": "D", "ms": 7, "color": "white" if hollow else ROLES["student after"]["color"], "mec": INK}
-
-
-def gain_vs_teacher(
-    teacher: Mapping[str, float],
-    gain: Mapping[str, Sequence[float]],
-    xlabel: str = "teacher's top-1 there, %",
-    kinds: Mapping[str, str] | None = None,
-    labels: Mapping[str, str] | None = None,
-) -> Figure:
-    """The student's gain (seeds, in points) against the teacher's accuracy, one point a domain.
-
-    ``kinds`` says of each domain which of two it is of: the first is filled, the second hollow. ``labels`` are what
-    stands beside the points, by default the domains' names.
-    """
-    kinds, labels = kinds or {}, labels or {}
-    found = list(dict.fromkeys(kinds.values()))
-    if len(found) > 2:
-        raise ValueError(f"kinds has {', '.join(found)}: give two at most, one filled and one hollow.")
-    fig, ((ax,),) = grid(6.2, 3.9)
-    without_frame(ax).axhline(0, color=GREY, lw=1, ls=":")
-    for name, accuracy in teacher.items():
-        seeds = np.asarray(gain[name], float)
-        ax.plot([accuracy] * 2, [seeds.min(), seeds.max()], color=GREY, lw=1.2)
-        ax.plot([accuracy] * len(seeds), seeds, ls="", marker="o", ms=3.5, color="white", mec=GREY)
-        is_hollow = name in kinds and kinds[name] != found[0]
-        ax.plot(accuracy, seeds.mean(), **_diamond(is_hollow))
-    ax.margins(x=0.2, y=0.15)
-    ax.set(
-        xlabel=xlabel,
-        ylabel="student's gain over zero-shot, points",
-        title="The student's gain by what its teacher knows",
-    )
-    if found:
-        shown = [Line2D([], [], ls="", **_diamond(kind != found[0])) for kind in found]
-        ax.legend(shown, found, fontsize=8, frameon=False)
-    points = [(accuracy, float(np.mean(gain[name]))) for name, accuracy in teacher.items()]
-    name_points(ax, [labels.get(name, name) for name in teacher], points)
-    summary = "; ".join(f"{n}: {teacher[n]:.1f}, {np.mean(gain[n]):+.1f}" for n in teacher)
-    return with_alt(fig, f"Gain of the student by domain. {xlabel}, and mean gain: {summary}.")
 
 
 def context_words(words: Sequence[Sequence[str]], distances, started: Sequence[str] = ()) -> Figure:

@@ -9,9 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
-from .curves import GREY, draw_pareto, draw_reliability, draw_words
+from .curves import draw_reliability, draw_words
 from .pictures import chosen_names, draw_distributions, draw_selected
+from .points import draw_pareto
 from .style import (
+    GREY,
     INK,
     PALE,
     ROLES,

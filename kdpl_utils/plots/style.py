@@ -22,6 +22,7 @@ from PIL import Image
 from ..support.pictures import as_rgb
 
 INK, PALE = "#222222", "#E4E4E4"  # outlines and text; what is there but not meant
+GREY = "#666666"  # lines to compare with, single seeds
 
 STAR = "★ "  # marks the label among the names
 

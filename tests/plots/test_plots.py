@@ -387,3 +387,24 @@ def test_the_bar_of_every_seed_is_said_to_be_their_mean():
     (ax,) = figure.axes
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["mean", "zero-shot student"]
     assert ax.get_legend().get_window_extent().y1 <= ax.title.get_window_extent().y0
+
+
+def test_in_a_crowd_a_name_is_nearest_to_its_own_point():
+    gaps = {"animals": 10.2, "sport": 6.8, "food": 12.5, "travel": 13.0, "faces": 13.2, "far": 46.0}
+    gains = {
+        "animals": [0.4, -0.6],
+        "sport": [-0.2],
+        "food": [0.5],
+        "travel": [-0.1],
+        "faces": [-1.6],
+        "far": [6],
+    }
+    fig = plots.gain_vs_teacher(gaps, gains)
+    (ax,) = fig.axes
+    fig.draw_without_rendering()
+    points = ax.transData.transform([(gaps[name], np.mean(gains[name])) for name in gaps])
+    texts = {text.get_text(): Text.get_window_extent(text) for text in ax.texts if text.get_text()}
+    assert set(texts) == set(gaps)
+    for i, box in enumerate(texts[name] for name in gaps):
+        nearest = [np.hypot(*(np.clip(point, box.min, box.max) - point)) for point in points]
+        assert np.argmin(nearest) == i
