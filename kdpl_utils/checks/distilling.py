@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable
 
@@ -27,6 +28,8 @@ def _with_gradient(function: Callable, teacher_logits: Tensor, student_logits: T
         return None
     if not getattr(loss, "requires_grad", False):  # a detached tensor, or a plain number
         return loss, None
+    if not loss.isfinite().all():  # what its gradient is then, hangs on how the same mistake was written
+        return loss, torch.nan
     return loss, torch.autograd.grad(loss.sum(), student_logits)[0]
 
 
@@ -38,6 +41,11 @@ def _naive(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
 def _terms(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     t, s = teacher_logits.log_softmax(-1), student_logits.log_softmax(-1)
     return t.exp() * (t - s)
+
+
+def _down_the_batch(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+    t, s = teacher_logits.log_softmax(0), student_logits.log_softmax(0)
+    return (t.exp() * (t - s)).sum(-1).mean()
 
 
 def without_log(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
@@ -71,6 +79,30 @@ forward_kl = Exercise(
         "sum over pictures": Mutant(
             "you sum over the pictures, so a larger batch takes larger steps: take their mean.",
             lambda t, s: _terms(t, s).sum(),
+        ),
+        "a number a picture": Mutant(
+            "you return one number for each picture: a loss is their mean, .mean().",
+            lambda t, s: _terms(t, s).sum(-1),
+        ),
+        "logarithms as weights": Mutant(
+            "you weigh with the teacher's logarithms: the weights are its probabilities, log_t.exp().",
+            lambda t, s: (t.log_softmax(-1) * (t.log_softmax(-1) - s.log_softmax(-1))).sum(-1).mean(),
+        ),
+        "sign turned": Mutant(
+            "the sign is turned, and a KL is never below 0: it is log t − log s, the teacher's logarithm first.",
+            lambda t, s: -_terms(t, s).sum(-1).mean(),
+        ),
+        "in bits": Mutant(
+            "this is the KL in bits: the exercise asks for nats, so do not divide by log 2.",
+            lambda t, s: _terms(t, s).sum(-1).mean() / math.log(2),
+        ),
+        "softmax over the pictures": Mutant(
+            "your softmax runs down the batch: each picture's probabilities sum to 1, dim=-1.",
+            _down_the_batch,
+        ),
+        "kl_div of no probabilities": Mutant(
+            "F.kl_div takes the logarithm of its second argument itself: give it softmax, or say log_target=True.",
+            lambda t, s: F.kl_div(s.log_softmax(-1), t.log_softmax(-1), reduction="batchmean"),
         ),
         "softmax for log-softmax": Mutant(
             "F.kl_div wants the student's logarithms, student_logits.log_softmax(-1): from probabilities it makes "
@@ -164,6 +196,14 @@ mended = Exercise(
         "with itself": Mutant("the teacher is still compared with itself: the student does not occur.", with_itself),
         "other order": Mutant(
             "the teacher's rows are still of other pictures than the batch: take teacher_logits[batch].", other_order
+        ),
+        "gradient into the teacher": Mutant(
+            "right for the student, but the loss moves the teacher, too: detach its rows, as kd.forward_kl does.",
+            lambda t, s, batch: _terms(t[batch], s).sum(-1).mean(),
+        ),
+        "symmetric": Mutant(
+            "this is the symmetric KL, KDPL's loss: the rooms are about the forward one alone.",
+            lambda t, s, batch: symmetric_kl(t[batch], s),
         ),
         "no logarithm": Mutant("kl_div still gets the student's probabilities, not their logarithms.", no_logarithm),
     },

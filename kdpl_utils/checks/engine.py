@@ -7,6 +7,7 @@ mutant's mistake, however it is written.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -30,6 +31,14 @@ def give_hint(record: dict, hints: tuple[str, str], depth: int) -> None:
     """Print the small hint (1) or the large one (2), and note that it was asked for."""
     record["hints"] = max(record["hints"], depth)
     print(hints[min(max(depth, 1), 2) - 1])
+
+
+def forgets_to_return(answer: Callable, outcomes: list) -> bool:
+    """Whether a function does something and gives nothing back; one that was left as it stood does nothing."""
+    code = getattr(answer, "__code__", None)
+    if code is None or any(outcome is not None for outcome in outcomes):
+        return False
+    return bool(code.co_names) or code.co_nlocals > len(inspect.signature(answer).parameters)
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,8 @@ class Exercise:
         outcomes, expected = self.outcomes(answer), self.outcomes(self.right)
         record = RECORDS.setdefault(self.name, first_record(self.lesson, NOT_TRIED))
         record.update(status=NOT_TRIED, mistake=None)
-        if all(outcome is None or isinstance(outcome, NotImplementedError) for outcome in outcomes):
+        is_empty = all(outcome is None or isinstance(outcome, NotImplementedError) for outcome in outcomes)
+        if is_empty and not forgets_to_return(answer, outcomes):
             print(f"○ {self.name}: not attempted yet. The lesson goes on with the LIBRARY'S version.")
             return self.substitute(answer) if self.substitute else self.right
         record["attempts"] += 1
@@ -111,10 +121,14 @@ class Exercise:
         name = self.mistake(outcomes)
         if name:
             return self.mutants[name].sentence
+        if outcomes[i] is None:
+            return "your function gives nothing back (None): its last line has to begin with return."
         is_known = isinstance(outcomes[i], Exception) and self.stumble.message in str(outcomes[i])
         advice = self.stumble.sentence if is_known else advice_for(outcomes[i], self.advice)
         lines = [f"probe {i + 1} of {len(expected)} shows another result.", f"got       {short(outcomes[i])}"]
-        return "\n  ".join([*lines, f"expected  {short(expected[i])}", f"try       {advice}"])
+        lines += [f"expected  {short(expected[i])}", f"try       {advice}"]
+        lines += [f"compared  {self.observed}"] if self.observed else []
+        return "\n  ".join(lines)
 
     def hint(self, depth: int = 1) -> None:
         """Print the small hint (1) or the large one (2)."""

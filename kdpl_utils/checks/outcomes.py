@@ -53,7 +53,8 @@ def short(outcome, digits: int = 4) -> str:
     if outcome is None:
         return "None"
     if isinstance(outcome, Exception):
-        return f"{type(outcome).__name__}: {outcome}".splitlines()[0][:110]
+        line = f"{type(outcome).__name__}: {outcome}".splitlines()[0]
+        return line if len(line) <= 110 else line[:109] + "…"
     if isinstance(outcome, tuple | list):
         return "(" + ", ".join(short(part, digits) for part in outcome) + ")"
     if isinstance(outcome, float | int):

@@ -96,15 +96,16 @@ The **KL** divergence of a student $s$ from a teacher $t$ is zero where both agr
 $$\mathrm{KL}(t \,\|\, s) = \sum_c t_c \left(\log t_c - \log s_c\right)$$
 
 With the natural logarithm it is in nats; divided by $\log 2$ it is in **bits**, the unit of the figures. One bit is a
-factor of two: the student gives the teacher's answers half the probability, on the average that the teacher weighs.
+factor of two: averaged over the names as the teacher weighs them, the student gives a name half of what the teacher
+gives it.
 """
 
 # %% [markdown] 04-kl-task (task)
 r"""
 ### Exercise: `forward_kl`
 
-From teacher's and student's logits, both `(B, C)`, to the mean KL over the pictures. It has to stay finite where a
-probability rounds to zero.
+From teacher's and student's logits, both `(B, C)`, to the mean KL over the pictures, in nats. It has to stay finite
+where a probability rounds to zero.
 """
 
 
@@ -312,7 +313,7 @@ r"""
 ### Exercise: `mended`
 
 The loop hands over the teacher's logits of *all* pictures, the student's of a batch, and the batch's indices. Write
-the loss that none of the four rooms has.
+the forward KL with none of the four mistakes. The teacher is to stay as it is, so no gradient may reach its logits.
 """
 
 
@@ -430,7 +431,7 @@ r"""
 ## Try it yourself
 
 Your three names, your teacher, your student: two logits each, the third name's is zero. Can you find a pair for which
-the two directions pull the student opposite ways?
+the two directions pull the student opposite ways? A teacher torn between two names is a good start.
 """
 
 # %% 04-try (try)

@@ -221,7 +221,8 @@ def test_any_other_mistake_gets_got_and_expected(exercise, capsys):
     exercise(lambda *arguments: torch.tensor([123.0, 4.5]))
     lines = capsys.readouterr().out.splitlines()
     assert "got" in lines[1] and "expected" in lines[2] and lines[3].strip() == f"try       {exercise.advice}"
-    assert len(lines) == 5 and all(len(line) <= 140 for line in lines)
+    assert len(lines) == 5 + bool(exercise.observed) and all(len(line) <= 140 for line in lines)
+    assert exercise.observed in lines[4], "what the numbers are is said beside them"
 
 
 @each
@@ -249,13 +250,30 @@ def test_what_was_not_attempted_runs_on_the_librarys(exercise, stub, capsys):
 
 
 @each
+def test_a_forgotten_return_is_told(exercise, capsys):
+    """Whoever wrote lines did attempt it."""
+
+    def forgets(*arguments):
+        result = len(arguments)  # noqa: F841
+
+    def prints(*arguments):
+        print(len(arguments))
+
+    for answer in (forgets, prints):
+        exercise(answer)
+        assert "has to begin with return." in capsys.readouterr().out
+    assert engine.RECORDS[exercise.name]["attempts"] == 2 and engine.RECORDS[exercise.name]["mistake"] == "another"
+
+
+@each
 def test_an_error_is_told_and_never_raised(exercise, capsys):
     def broken(*arguments):
         return arguments[0].no_such_thing + undefined_name  # noqa: F821
 
     exercise(broken)
     lines = capsys.readouterr().out.splitlines()
-    assert "AttributeError" in lines[1] and lines[3].endswith(outcomes.ERRORS["AttributeError"]) and len(lines) == 5
+    assert "AttributeError" in lines[1] and lines[3].endswith(outcomes.ERRORS["AttributeError"])
+    assert len(lines) == 5 + bool(exercise.observed)
 
 
 def test_a_number_without_gradient_is_told_so(capsys):
@@ -381,6 +399,20 @@ def kl_with_a_small_number(teacher_logits, student_logits):
     return (t * ((t + 1e-8) / (s + 1e-8)).log()).sum(-1).mean()
 
 
+def kl_of_a_quotient(teacher_logits, student_logits):
+    t, s = teacher_logits.softmax(-1), student_logits.softmax(-1)
+    return (t * (t / s).log()).sum(-1).mean()
+
+
+def mended_with_ones_own_kl(teacher_logits, student_logits, batch):
+    return kl_by_loop(teacher_logits[batch], student_logits)
+
+
+def kl_of_two_logarithms(teacher_logits, student_logits):
+    log_s, log_t = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
+    return F.kl_div(log_s, log_t, reduction="sum") / len(log_t)
+
+
 def interval_of_numpy(before, after):
     import numpy as np
     from scipy import stats
@@ -448,6 +480,9 @@ SLIPS = [
     (calibration_of_all_bins, "expected_calibration_error", "empty bins"),
     (calibration_with_signs, "expected_calibration_error", "no absolute value"),
     (kl_with_a_small_number, "forward_kl", "small number in the logarithm"),
+    (mended_with_ones_own_kl, "mended", "gradient into the teacher"),
+    (kl_of_a_quotient, "forward_kl", "NaN from 0 · log 0"),
+    (kl_of_two_logarithms, "forward_kl", "kl_div of no probabilities"),
     (interval_of_numpy, "paired_interval", "divided by n"),
     (recall_of_tensors, "selection_recall", "sets of tensors"),
     (names_that_anybody_is_sure_of, "select_classes", "largest in place of mean"),
