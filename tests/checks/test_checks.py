@@ -1,5 +1,6 @@
 """Each exercise's check: right answers of any form pass, each known mistake is named, nothing stops a lesson."""
 
+import dataclasses
 import json
 import math
 
@@ -9,7 +10,7 @@ from IPython.core.formatters import DisplayFormatter
 from torch.nn import functional as F
 
 from kdpl_utils import checks
-from kdpl_utils.checks import engine, outcomes, prediction
+from kdpl_utils.checks import engine, helping, outcomes, prediction, probes
 from kdpl_utils.vlm import encode_texts, unit
 
 EXERCISES = list(checks.EXERCISES.values())
@@ -276,6 +277,15 @@ def test_an_error_is_told_and_never_raised(exercise, capsys):
     assert len(lines) == 5 + bool(exercise.observed)
 
 
+def test_what_fails_in_the_library_is_no_mistake_of_the_learner():
+    def broken(*arguments):
+        raise OSError("the disk is gone")
+
+    exercise = dataclasses.replace(checks.logits, right=broken)
+    with pytest.raises(OSError, match="the disk is gone"):
+        exercise(logits_by_cosine)
+
+
 def test_a_number_without_gradient_is_told_so(capsys):
     """A float from .item(), too: the learner's mistake is named, not an error of the check's own."""
     checks.forward_kl(lambda teacher_logits, student_logits: kl_of_torch(teacher_logits, student_logits).item())
@@ -303,6 +313,23 @@ def test_what_is_expected_comes_from_the_librarys_version(exercise):
         assert line.startswith(f"{exercise.name}(") and line.endswith(f"→  {outcomes.short(outcome, 3)}")
         assert len(line) <= 140
     assert (exercise.observe is engine.call) == (not exercise.observed)
+
+
+def test_arguments_of_a_probe_are_shown_in_few_words():
+    shown = {
+        "1.2": torch.tensor(1.2),
+        "[4, 1]": torch.tensor([4, 1]),
+        "[0, 1, 2, 3, 4, 5]": torch.arange(6),
+        "tensor (7,)": torch.arange(7),
+        "tensor (2,)": torch.tensor([0.5, 2.0]),
+        "tensor (2, 3)": torch.arange(6).reshape(2, 3),
+        "'cat'": "cat",
+        "15": 15,
+        "0.25": 0.25,
+        "['cat', 'ox']": ["cat", "ox"],
+        "a VLM": probes.toy_vlm(),
+    }
+    assert [helping.given(argument) for argument in shown.values()] == list(shown)
 
 
 def nudged(outcome, factor):
@@ -521,6 +548,33 @@ def test_a_message_that_means_one_thing_everywhere_is_explained(capsys):
     assert outcomes.MESSAGES["object is not callable"] in capsys.readouterr().out
 
 
+def test_outcomes_are_shown_in_one_line():
+    shown = {
+        "None": None,
+        "ValueError: the first line": ValueError("the first line\nand the second"),
+        "(0.3333, None)": (1 / 3, None),
+        "12": 12,
+        "3.142": torch.tensor(math.pi),
+        "(3,) 1 2 3": torch.tensor([1.0, 2.0, 3.0]),
+        "(2, 2) 0 1 2 3": torch.arange(4).reshape(2, 2),
+        "(5,) 0 1 2 3 …": torch.arange(5),
+        "(1,) 0.5": torch.tensor([0.5], requires_grad=True),
+        f"{'x' * 40} (str)": "x" * 41,
+    }
+    assert [outcomes.short(outcome) for outcome in shown.values()] == list(shown)
+    assert outcomes.short(1 / 3, digits=2) == "0.33"
+    assert len(outcomes.short(ValueError("x" * 200))) == 110
+
+
+def test_only_a_function_of_python_is_bound_to_other_data():
+    def looks_up(power=2):
+        return teacher_logits**power
+
+    assert outcomes.rebound(looks_up, {"teacher_logits": 3.0})() == 9.0
+    assert teacher_logits is None, "the notebook keeps its own"
+    assert outcomes.rebound(math.sqrt, {"teacher_logits": 3.0}) is math.sqrt
+
+
 def test_an_answer_cannot_spoil_the_probes_of_the_next():
     def spoils(base_features, text_features, logit_scale):
         base_features.zero_()
@@ -552,6 +606,19 @@ def test_the_museums_curves_show_what_it_says():
     assert max(reported) < 0
     _, true = museum.exhibit(checks.mended.right, features, text, teacher, scale)
     assert true[-1] < 0.5 * before
+
+
+def test_an_exhibit_has_two_numbers_an_epoch():
+    """The mean of the loss as it was reported, 2.5 whatever the student does, and the KL from the teacher."""
+    features, text = unit(probes.draw(0, 96, 8)), unit(probes.draw(1, 5, 8))
+    teacher = 20 * features @ text.T
+
+    def constant(teacher_logits, student_logits, batch):
+        return 2.5 + 0 * student_logits.sum()
+
+    reported, true = checks.exhibit(constant, features, text, teacher, 20.0)
+    assert reported == [2.5] * checks.museum.RECIPE.epochs
+    assert true == pytest.approx([0.0] * checks.museum.RECIPE.epochs, abs=1e-6)
 
 
 def test_the_museums_guests_are_told(capsys):
@@ -600,6 +667,17 @@ def test_predictions_without_widgets(capsys):
     assert bundle["text/html"] == f"<p>{bundle['text/plain']}</p>"
 
 
+def test_the_slider_of_a_prediction():
+    """From one end to the other in a hundred steps; it stands in the middle, or where the cell says."""
+    slider = checks.predict("bits", "How many?", 2, 6, "bits").control
+    assert (slider.min, slider.max, slider.step, slider.value) == (2, 6, 0.04, 4)
+    assert not slider.continuous_update, "an answer is given where the handle is let go"
+    assert checks.predict("bits", "How many?", 2, 6, "bits", said=5).control.value == 5
+    assert checks.predict("bits", "How many?", 2, 6, "bits", said=2).said == 2
+    with pytest.raises(ValueError, match="6.5 is no answer to 'How many\\?': choose a number from 2 to 6."):
+        checks.predict("bits", "How many?", 2, 6, "bits", said=6.5)
+
+
 @pytest.mark.parametrize("options", [(), ("a", "b")])
 def test_a_prediction_is_a_widget_and_words(options):
     asked = checks.predict("which", "Which?", options=options)
@@ -640,6 +718,7 @@ def test_summary_and_export(tmp_path, capsys):
     checks.harmonic_mean(harmonic_by_sum)
     checks.forward_kl(checks.forward_kl.mutants["arguments swapped"].function)
     checks.logits(lambda *arguments: None)
+    checks.splice_context(splice_by_rows)
     checks.logits.hint(2)
     checks.predict("confidence", "How sure?", said=62).measured(48)
     capsys.readouterr()
@@ -648,8 +727,9 @@ def test_summary_and_export(tmp_path, capsys):
     assert lines == [
         "○ 01 logits: the library's, not attempted, attempts: 0",
         "✓ 03 harmonic_mean: yours, attempts: 1",
+        "✓ 03 splice_context: yours, attempts: 1",
         "○ 04 forward_kl: the library's, yours is not right yet (arguments swapped), attempts: 1",
-        "1 of 3 exercises are yours; 1 of 1 predictions made.",
+        "2 of 4 exercises are yours; 1 of 1 predictions made.",
     ]
     report = json.loads(checks.export(tmp_path / "mine.json", who="Ada").read_text(encoding="utf-8"))
     assert report["who"] == "Ada" and report["exercises"]["logits"]["hints"] == 2
@@ -680,3 +760,11 @@ def test_hints_come_in_two_depths(capsys):
     checks.forward_kl.hint(2)
     assert capsys.readouterr().out == "\n".join(checks.forward_kl.hints) + "\n"
     assert engine.RECORDS["forward_kl"]["hints"] == 2
+    checks.forward_kl.hint()
+    assert engine.RECORDS["forward_kl"] == {"lesson": "04", "attempts": 0, "hints": 2, "status": engine.NOT_TRIED}
+
+
+@pytest.mark.parametrize("depth, which", [(0, 0), (1, 0), (2, 1), (3, 1)])
+def test_a_hint_of_any_depth_is_one_of_two(depth, which, capsys):
+    checks.logits.hint(depth)
+    assert capsys.readouterr().out == f"{checks.logits.hints[which]}\n"
