@@ -226,6 +226,19 @@ def test_any_other_mistake_gets_got_and_expected(exercise, capsys):
     assert exercise.observed in lines[4], "what the numbers are is said beside them"
 
 
+def test_the_first_probe_that_shows_another_result_is_told(capsys):
+    """Right on the first one, which has two pictures, and too large by 1 on the second."""
+
+    def wrong_for_more_than_two(teacher_logits, student_logits, batch):
+        return checks.mended.right(teacher_logits, student_logits, batch) + (len(batch) > 2)
+
+    checks.mended(wrong_for_more_than_two)
+    first, got, expected, *_ = capsys.readouterr().out.splitlines()
+    assert first == "✗ mended: probe 2 of 2 shows another result."
+    right = [outcome[0].item() for outcome in checks.mended.outcomes(checks.mended.right)]
+    assert got.startswith(f"  got       ({right[1] + 1:.4g}, ") and expected.startswith(f"  expected  ({right[1]:.4g}, ")
+
+
 @each
 @pytest.mark.parametrize("stub", ["ellipsis", "nothing", "raises"])
 def test_what_was_not_attempted_runs_on_the_librarys(exercise, stub, capsys):
@@ -608,7 +621,7 @@ def test_the_museums_curves_show_what_it_says():
     assert true[-1] < 0.5 * before
 
 
-def test_an_exhibit_has_two_numbers_an_epoch():
+def test_an_exhibit_has_two_numbers_an_epoch(capsys):
     """The mean of the loss as it was reported, 2.5 whatever the student does, and the KL from the teacher."""
     features, text = unit(probes.draw(0, 96, 8)), unit(probes.draw(1, 5, 8))
     teacher = 20 * features @ text.T
@@ -619,6 +632,7 @@ def test_an_exhibit_has_two_numbers_an_epoch():
     reported, true = checks.exhibit(constant, features, text, teacher, 20.0)
     assert reported == [2.5] * checks.museum.RECIPE.epochs
     assert true == pytest.approx([0.0] * checks.museum.RECIPE.epochs, abs=1e-6)
+    assert capsys.readouterr() == ("", ""), "four bars of progress would stand above the figure"
 
 
 def test_the_museums_guests_are_told(capsys):
@@ -647,6 +661,7 @@ def test_a_prediction_is_set_beside_its_measurement(capsys):
     asked.control.value = 62
     assert "You say 62 %" in asked.text.value
     asked.measured(torch.tensor(48.2))
+    assert repr(asked) == f"Prediction('confidence', said=62.0, measured={asked.measurement})"
     assert capsys.readouterr().out == "you said 62 %, measured 48.2 %\n"
 
 
