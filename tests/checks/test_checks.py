@@ -546,6 +546,8 @@ def test_when_two_outcomes_are_one():
     one, nan = torch.tensor([1.0, 2.0]), float("nan")
     assert outcomes.same(one, [1.0, 2.0 + 1e-7]) and not outcomes.same(one, [1.0, 2.1])
     assert not outcomes.same(torch.tensor(1.0), torch.tensor([1.0])), "a number is no vector of one"
+    assert outcomes.same(0.0, 5e-6) and not outcomes.same(0.0, 5e-5), "rounding beside 0"
+    assert outcomes.same(2e4, 2e4 + 1) and not outcomes.same(2e4, 2e4 + 10), "rounding of large numbers"
     assert outcomes.same(nan, math.inf) and not outcomes.same(nan, 0.0)
     assert outcomes.same(ValueError("a"), ValueError("b")) and not outcomes.same(ValueError(), TypeError())
     assert outcomes.same((one, None), [one, None]) and not outcomes.same((one, None), (one, one))
@@ -648,8 +650,11 @@ def test_the_museums_guests_are_told(capsys):
     text = capsys.readouterr().out
     assert f"✗ A is not {right['B']!r}: the reported loss would fall" in text and "○ D: not named yet." in text
     assert engine.RECORDS["bug_museum"]["status"] != engine.RIGHT
+    assert f"✓ B: {right['B']}. Published: {museum.BUGS[right['B']][2]}\n" in text
+    assert engine.RECORDS["bug_museum"]["mistake"] == f"A: {right['B']}"
     checks.bug_museum(right)
     assert engine.RECORDS["bug_museum"]["status"] == engine.RIGHT and engine.RECORDS["bug_museum"]["attempts"] == 2
+    assert engine.RECORDS["bug_museum"]["mistake"] is None
     checks.bug_museum({"A": "gremlins"})
     assert "'gremlins' is no bug of this museum. Choose among: roles swapped" in capsys.readouterr().out
 
