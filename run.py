@@ -42,6 +42,7 @@ PIP_TO_UV = {
     "constraint": "--constraint",
     "trusted-host": "--allow-insecure-host",
 }
+AT_ONCE = 4  # notebooks, at most: each needs some 1.5 GB of memory
 COMMANDS = ("execute", "test", "docs", "--help")
 
 
@@ -300,14 +301,30 @@ def test(arguments):
 
 
 def run_notebooks(notebooks, executed):
-    """Inside the environment: run the notebooks one after the other, stop at the first that fails."""
+    """Inside the environment: run the notebooks, one on each core, at most ``AT_ONCE``; stop at the first failure."""
     paths, whole = sorted(notebooks.glob("*.ipynb")), Progress()
     if not paths:
         return f"There are no notebooks in {notebooks}: fetch the whole repository."
     executed.mkdir(exist_ok=True)
-    for path in paths:
-        if not run_notebook(path, executed / path.name):
-            return f"{path.name} failed: the cell and its error are above, and in {executed / path.name}."
+    cores = os.cpu_count() or 1
+    at_once = min(AT_ONCE, cores)
+    env = dict(os.environ, OMP_NUM_THREADS=str(cores // at_once))  # more threads than cores are several times slower
+    waiting, running = list(paths), {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                path = waiting.pop(0)
+                command = [sys.executable, str(ROOT / "run.py"), "--one", str(path), str(executed / path.name)]
+                running[path] = subprocess.Popen(command, env=env)
+            time.sleep(0.1)
+            for path in [path for path, process in running.items() if process.poll() is not None]:
+                if running.pop(path).returncode:
+                    for process in running.values():
+                        process.terminate()
+                    return f"{path.name} failed: the cell and its error are above, and in {executed / path.name}."
+    finally:
+        for process in running.values():  # Ctrl-C has reached them as well: each ends its kernel, and then itself
+            process.wait()
     print(f"All {len(paths)} notebooks ran in {whole} (minutes:seconds). See their outputs in {executed}", flush=True)
     return 0
 
@@ -352,6 +369,14 @@ def run_notebook(path, executed):
     return True
 
 
+def run_one(path, executed):
+    """In a process of its own; whoever started it says why it was interrupted."""
+    try:
+        return 0 if run_notebook(path, executed) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
 def lab():
     """The arguments for Python that open JupyterLab at the first lesson."""
     first = min(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))
@@ -377,6 +402,8 @@ def main(arguments):
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if command == "--inside":  # run.py calls itself with the environment's Python
         return run_notebooks(ROOT / "notebooks", ROOT / "executed")
+    if command == "--one":  # and run_notebooks with one of them
+        return run_one(*map(Path, rest))
     if command in ("-h", "--help", "help"):
         print(__doc__.rstrip())
         return 0
@@ -391,7 +418,7 @@ def main(arguments):
     if command == "" and has_screen():
         print("Opening JupyterLab; Ctrl-C ends it.", flush=True)
         return in_environment(*lab())
-    print("Running every notebook, one after the other:", flush=True)
+    print("Running every notebook:", flush=True)
     failed = in_environment(str(ROOT / "run.py"), "--inside")
     if command == "" and not failed:
         print("No screen here, so JupyterLab stays closed. To open it: " + " ".join([str(PYTHON), *lab()]))

@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -437,20 +438,82 @@ print()
 """
 
 
-def test_notebooks_stop_at_the_first_failure(run, tmp_path, capsys):
-    (tmp_path / "notebooks").mkdir()
-    for name, code in {"1.ipynb": BAR + "print(6 * 7)", "2.ipynb": "1 / 0", "3.ipynb": ""}.items():
+def write_notebooks(folder, **codes):
+    folder.mkdir()
+    for name, code in codes.items():
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-        nbformat.write(notebook, tmp_path / "notebooks" / name)
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+def test_notebooks_stop_at_the_first_failure(run, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    write_notebooks(tmp_path / "notebooks", **{"1": BAR + "print(6 * 7)", "2": "1 / 0", "3": ""})
     before = (tmp_path / "notebooks/1.ipynb").read_bytes()
     message = run.run_notebooks(tmp_path / "notebooks", tmp_path / "executed")
-    printed = capsys.readouterr().out
+    printed = capfd.readouterr().out
     assert message.startswith("2.ipynb failed")
     assert re.search(r"1\.ipynb \.\.\. \d+ s ok", printed) and "ZeroDivisionError" in printed
     assert (tmp_path / "notebooks/1.ipynb").read_bytes() == before
     (shown,) = nbformat.read(tmp_path / "executed/1.ipynb", as_version=4).cells[0].outputs
     assert shown.text == "99 %\n42\n"
     assert sorted(p.name for p in (tmp_path / "executed").iterdir()) == ["1.ipynb", "2.ipynb"]
+
+
+def test_notebooks_run_side_by_side_with_the_cores_divided(run, tmp_path, capfd, monkeypatch):
+    """Each of two waits for the other, which it would do for ever if they ran one after the other."""
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr(run, "AT_ONCE", 2)
+    meets = """
+import os, time
+from pathlib import Path
+Path("{me}.here").touch()
+while not Path("{other}.here").exists():
+    time.sleep(0.05)
+print("threads", os.environ["OMP_NUM_THREADS"])
+"""
+    codes = {"1": meets.format(me=1, other=2), "2": meets.format(me=2, other=1), "3": "print('alone')"}
+    write_notebooks(tmp_path / "notebooks", **codes)
+    assert run.run_notebooks(tmp_path / "notebooks", tmp_path / "executed") == 0
+    assert "All 3 notebooks ran in" in capfd.readouterr().out
+    assert all("threads 2" in (tmp_path / f"executed/{name}.ipynb").read_text() for name in "12")
+
+
+def test_a_failure_ends_the_notebooks_beside_it_and_their_kernels(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    endless = "import os, time\nopen('kernel', 'w').write(str(os.getpid()))\ntime.sleep(600)"
+    fails = "import os, time\nwhile not os.path.exists('kernel'):\n    time.sleep(0.05)\n1 / 0"
+    write_notebooks(tmp_path / "notebooks", **{"1": endless, "2": fails})
+    start = time.monotonic()
+    assert run.run_notebooks(tmp_path / "notebooks", tmp_path / "executed").startswith("2.ipynb failed")
+    kernel = int((tmp_path / "notebooks/kernel").read_text())
+    with pytest.raises(OSError):
+        os.kill(kernel, 0)
+    assert time.monotonic() - start < 300
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C reaches a group of processes")
+def test_ctrl_c_ends_every_notebook_and_its_kernel(tmp_path):
+    endless = "import os, time\nopen('kernel{}', 'w').write(str(os.getpid()))\ntime.sleep(600)"
+    write_notebooks(tmp_path / "notebooks", **{name: endless.format(name) for name in "12"})
+    code = f"""
+import runpy
+from pathlib import Path
+import os
+os.cpu_count = lambda: 2
+run = runpy.run_path({str(ROOT / "run.py")!r})
+run["run_notebooks"](Path({str(tmp_path / "notebooks")!r}), Path({str(tmp_path / "executed")!r}))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.PIPE, text=True)
+    started = [tmp_path / "notebooks" / f"kernel{name}" for name in "12"]
+    while not all(file.exists() and file.read_text() for file in started):
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode and said.count("KeyboardInterrupt") == 1, said
+    for file in started:
+        with pytest.raises(OSError):
+            os.kill(int(file.read_text()), 0)
 
 
 # --- README.md and .ci/run
