@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .helping import Stumble
-from .outcomes import advice_for, same, short
+from .outcomes import advice_for, is_no_tensor, same, short
 
 RIGHT, NOT_TRIED, WRONG = "yours", "the library's, not attempted", "the library's, yours is not right yet"
 RECORDS: dict[str, dict] = {}  # what was asked and answered in this kernel, by the exercise's name
@@ -87,7 +87,8 @@ class Exercise:
             print(f"○ {self.name}: not attempted yet. The lesson goes on with the LIBRARY'S version.")
             return self.substitute(answer) if self.substitute else self.right
         record["attempts"] += 1
-        wrong = [i for i in range(len(expected)) if not same(outcomes[i], expected[i])]
+        pairs = list(zip(outcomes, expected))
+        wrong = [i for i, (got, right) in enumerate(pairs) if not same(got, right) or is_no_tensor(got, right)]
         if not wrong:
             record["status"] = RIGHT
             print(f"✓ {self.name}: right on {len(expected)} of {len(expected)} probes. The lesson goes on with yours.")
@@ -121,6 +122,9 @@ class Exercise:
         name = self.mistake(outcomes)
         if name:
             return self.mutants[name].sentence
+        if is_no_tensor(outcomes[i], expected[i]) and same(outcomes[i], expected[i]):
+            kind = type(outcomes[i]).__name__
+            return f"the numbers are right, but they are a {kind}: the lesson goes on with a tensor, torch.tensor(…)."
         if outcomes[i] is None:
             return "your function gives nothing back (None): its last line has to begin with return."
         is_known = isinstance(outcomes[i], Exception) and self.stumble.message in str(outcomes[i])

@@ -22,6 +22,11 @@ def same(a, b) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
+def is_no_tensor(outcome, expected) -> bool:
+    """Whether a list (or what else holds numbers) stands where the lesson goes on with a tensor."""
+    return isinstance(expected, torch.Tensor) and expected.ndim > 0 and not isinstance(outcome, torch.Tensor)
+
+
 # The errors that a learner meets most, and what to look at then.
 ERRORS = {
     "NameError": "a name that the function does not know: use its arguments, or spell it as the notebook does.",

@@ -24,8 +24,10 @@ def _picked(function: Callable, logits: Tensor, k: int):
     chosen = rebound(function, {"student_logits": draw(9, *logits.shape)})(logits, k)
     if chosen is None or chosen is ...:
         return None
-    chosen = torch.as_tensor(chosen)
-    return chosen.sort().values if chosen.ndim == 1 and not chosen.is_floating_point() else chosen
+    indices = torch.as_tensor(chosen)
+    if indices.ndim == 1 and not indices.is_floating_point():
+        return indices.sort().values if isinstance(chosen, Tensor) else sorted(indices.tolist())
+    return chosen
 
 
 def _selection_probes() -> list[tuple]:
@@ -64,6 +66,10 @@ select_classes = Exercise(
         "softmax over the pictures": Mutant(
             "your softmax runs down the batch: each picture's probabilities sum to 1, dim=-1.",
             lambda logits, k: logits.softmax(0).mean(0).topk(k).indices,
+        ),
+        "the least probable": Mutant(
+            "these are the least probable names: argsort goes upwards. Take descending=True, or topk.",
+            lambda logits, k: logits.softmax(-1).mean(0).argsort()[:k],
         ),
         "largest in place of mean": Mutant(
             "you take each name's largest probability, so that one odd picture decides: take the mean over the batch.",
@@ -118,7 +124,7 @@ selection_recall = Exercise(
         ),
         "same places": Mutant(
             "you compare place by place; a true class counts wherever in the list it stands.",
-            lambda selected, true: (selected[: len(true)] == true[: len(selected)]).double().mean(),
+            lambda selected, true: (selected == true).double().mean(),
         ),
         "sets of tensors": Mutant(
             "a set compares tensors as things, not by their numbers, so it finds none in common: .tolist() first.",

@@ -162,7 +162,7 @@ def forest(
             summary.append(f"{method}, {what}: {difference:+.1f} from {low:+.1f} to {high:+.1f}{seen}")
         ax.plot([], [], marker=look["marker"], color=colour, mec=INK, label=method)
     ax.set_yticks(range(len(rows)), rows)
-    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
+    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"{xlabel}\nhollow: the interval holds 0, no difference seen")
     ax.set_title(title, pad=24)
     ax.legend(frameon=False, fontsize=8, ncols=len(differences), loc="lower right", bbox_to_anchor=(1, 1))
     return with_alt(fig, f"{xlabel}. {'; '.join(summary)}.")

@@ -236,7 +236,7 @@ def class_pick(
     draw_selected(ax, names[:shown], probability[:shown], is_true[:shown], 8.5 if len(names) <= 18 else 7.5)
     if len(names) > shown:
         ax.text(0.98, 0.03, f"… and {len(names) - shown} more", transform=ax.transAxes, ha="right", fontsize=9)
-    summary = f"mass kept {100 * mass:.0f} %      true names found {100 * recall:.0f} %"
+    summary = f"probability kept {100 * mass:.0f} %      true names found {100 * recall:.0f} %"
     fig.text(0.012, 0.86, summary, fontsize=9.5, color=INK)
     true = f"{sum(map(bool, is_true))} of them true"
     return with_alt(fig, f"{len(names)} names, {true}; first: {names[0]}. {summary.replace('      ', ', ')}.")

@@ -120,7 +120,7 @@ def draw_distributions(
         draw_bars(ax, y + (i - (len(rows) - 1) / 2) * height, shown, height, style(name, i))
     other = len(names) - len(chosen)
     ticks = [(STAR if c == label else "") + shortened(names[c], 21) for c in chosen]
-    ticks += [f"{other} other name{'s' * (other > 1)}"] * rest
+    ticks += [f"{other:,} other name{'s' * (other > 1)}"] * rest
     name_rows(ax, y, ticks, chosen.index(label) if label in chosen else None)
     ax.set_ylim(len(y) - 0.45, -0.55)
     ax.set_xlim(xlim)

@@ -127,8 +127,8 @@ def class_pick(
         figure = plots.class_pick(pictures, picked, p.mean(0).tolist(), marks, mass, recall)
         shown = len(true[b].unique())
         return figure, (
-            f"{len(b)} pictures of {shown} classes, K = {k}: true names picked: {sum(marks)} (recall {recall:.0%}); "
-            f"{mass:.0%} of the teacher's probability is kept, the rest is renormalised away."
+            f"{len(b)} pictures of {shown} class{'es' * (shown > 1)}, K = {k:,}: the picked names hold {sum(marks)} "
+            f"true ones (recall {recall:.0%}) and {mass:.0%} of the teacher's probability."
         )
 
     most = len(present)

@@ -41,12 +41,11 @@ teacher_logits = kd.logits(teacher_features, class_text, scale)  # (N, C)
 
 # %% 06-cold-picture (cold-open)
 shown = int(teacher_logits.softmax(-1).amax(-1).argmax())
-first = dictionary_logits[shown].topk(8).indices
 plots.distributions(
     train.images[shown],
-    [dictionary[i] for i in first],
-    {"teacher": dictionary_logits[shown].softmax(-1)[first].cpu()},
-    k=len(first),
+    dictionary,
+    {"teacher": dictionary_logits[shown].softmax(-1).cpu()},
+    k=8,
     title=f"The teacher's first eight of {len(dictionary):,} names",
 )
 
@@ -129,7 +128,7 @@ plots.selected_names(
     [dictionary[i] for i in chosen[:24]],
     dictionary_logits[batch].softmax(-1).mean(0)[chosen[:24]].cpu(),
     [dictionary[i] in true_names for i in chosen[:24]],
-    "The first names picked for one batch of 32 pictures; ticks are true of one of them",
+    "The first names picked for a batch of 32 pictures; ✓: one of them shows it",
 )
 
 # %% [markdown] 06-recall-task (task)
@@ -187,7 +186,8 @@ r"""
 ## How many names are enough?
 
 Two numbers for each K: recall, and **mass**, the part of the teacher's probability that falls on the picked names.
-Behind the selection both distributions are renormalised over K names, so lost mass turns into false certainty. A model
+After the selection both distributions are made to sum to one over the K names alone (renormalised), so lost mass turns
+into false certainty. A model
 with a small scale spreads its probability thinly over thousands of names; real CLIP's scale is one hundred.
 """
 
@@ -217,7 +217,7 @@ plots.k_curves(ks, curves, f"{len(dictionary):,} names, batches of 32")
 # %% 06-lost-run (run)
 full = dictionary_logits[batch].softmax(-1)
 i = int(full[:, chosen].sum(1).argmin())
-shown_names = [*(dictionary[c] for c in chosen), "all other names"]
+shown_names = [*(dictionary[c] for c in chosen), "names not picked"]
 rest = 1 - full[i, chosen].sum()
 rows = {
     "over the dictionary": torch.cat([full[i, chosen], rest[None]]).cpu(),
@@ -225,17 +225,16 @@ rows = {
         [dictionary_logits[batch][i, chosen].softmax(-1), torch.zeros_like(rest)[None]]
     ).cpu(),
 }
-plots.distributions(
-    train.images[batch[i]], shown_names, rows, title="The picture of this batch that lost most mass, and its target"
-)
+title = "The picture of this batch that lost most mass, and what the student is taught"
+plots.distributions(train.images[batch[i]], shown_names, rows, label=base_names[labels[batch[i]]], title=title)
 
 # %% [markdown] 06-train-why (why)
 r"""
 ## Learn, without a class list
 
-The third loss. Beside KDPL stand a control, *random names* in place of the picked ones, and three changed settings,
-each of which removes one suspect: *true names added* (recall is whole), *teacher's own scale* (more mass is kept), and
-*twice as many names*.
+Class-agnostic KDPL is the third loss of this course, after CoOp's and KDPL's. Beside it stand KDPL, a control, *random
+names* in place of the picked ones, and three changed settings, each of which removes one suspect: *true names added*
+(recall is whole), *teacher's own scale* (more mass is kept), and *twice as many names*.
 """
 
 
@@ -270,7 +269,7 @@ def random_names(prompt, batch):
 # %% 06-train-predict (predict)
 blame = checks.predict(
     "blame",
-    "Which change of class-agnostic learning helps most?",
+    "Which change of class-agnostic learning helps most, in H?",
     options=["true names added", "teacher's own scale", "twice as many names", "none is seen to help"],
 )
 blame
@@ -336,7 +335,9 @@ RN50, 16-shot ImageNet to ten other data sets, top-1 in per cent. **Paper, not r
 
 # %% 06-paper-table (try)
 paper = kd.paper_tables()["cross_dataset_RN50_CoOp"]
-pd.DataFrame({m: paper[m] for m in ("CLIP zero-shot", "CoOp", "CoOp+KDPL", "CoOp+KDPL-CA")}, index=paper["columns"]).T
+pd.DataFrame(
+    {m: paper[m] for m in ("CLIP zero-shot", "CoOp", "CoOp+KDPL", "CoOp+KDPL-CA")}, index=paper["columns"]
+).T.round(1)
 
 # %% [markdown] 06-try-why (try)
 r"""
@@ -358,7 +359,8 @@ r"""
 
 A domain whose words are missing from the dictionary gets the nearest words that are there. A teacher with a small
 scale, or one that is often wrong, picks names that are not in the pictures, and the student learns to tell those
-apart.
+apart. Names drawn at random are the extreme: hardly any of them fits, so that there is little to agree on that has to
+do with the pictures.
 """
 
 # %% [markdown] 06-recap (recap)

@@ -135,7 +135,7 @@ def classes_by_sort(teacher_logits, k):
 
 def classes_by_list(teacher_logits, k):
     mean = teacher_logits.softmax(1).mean(0).tolist()
-    return sorted(range(len(mean)), key=lambda c: -mean[c])[:k]
+    return torch.tensor(sorted(range(len(mean)), key=lambda c: -mean[c])[:k])
 
 
 def recall_by_sets(selected, true):
@@ -262,6 +262,20 @@ def test_what_was_not_attempted_runs_on_the_librarys(exercise, stub, capsys):
         "status": engine.NOT_TRIED,
         "mistake": None,
     }
+
+
+@pytest.mark.parametrize("name, kind", [("select_classes", "list"), ("nearest_names", "list"), ("logits", "ndarray")])
+def test_right_numbers_that_are_no_tensor_are_told_what_the_lesson_needs(name, kind, capsys):
+    """Kept, they would stop the lesson: the next cells index with them."""
+    exercise = checks.EXERCISES[name]
+
+    def answer(*arguments):
+        found = exercise.right(*arguments)
+        return found.tolist() if kind == "list" else found.numpy()
+
+    assert exercise(answer) is exercise.right
+    out = capsys.readouterr().out
+    assert out.startswith("✗") and f"the numbers are right, but they are a {kind}" in out
 
 
 @each

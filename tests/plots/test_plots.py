@@ -138,7 +138,7 @@ FIGURES = {
     ),
     "class pick": (
         lambda: plots.class_pick([IMAGE] * 9, NAMES, [0.5, 0.3, 0.1], [True, False, True], 0.9, 0.5),
-        "3 names, 2 of them true; first: sushi. mass kept 90 %, true names found 50 %",
+        "3 names, 2 of them true; first: sushi. probability kept 90 %, true names found 50 %",
     ),
     "calibration bench": (
         lambda: plots.calibration_bench(

@@ -180,7 +180,7 @@ def test_class_pick_counts_true_names():
     explorer.controls["k"].value = D
     assert "recall 100%" in line(explorer) and "100% of the teacher's probability" in line(explorer)
     explorer.controls["classes"].value = 1
-    assert "of 1 classes" in line(explorer)
+    assert "of 1 class, K = " in line(explorer) and "classes" not in line(explorer)
 
 
 def test_price_admits_what_the_budget_pays():
