@@ -15,8 +15,8 @@ from .probes import draw
 
 # --- 07: an interval over paired seeds -------------------------------------------------------------------------------
 
-# Student's t for five pairs (4 degrees of freedom) and for two groups of five (8): all that the mutants need.
-T_TWO_SIDED = {4: 2.776445, 8: 2.306004}
+# Student's t for five pairs (4 degrees of freedom), or 5 by mistake, and for two groups of five (8).
+T_TWO_SIDED = {4: 2.776445, 5: 2.570582, 8: 2.306004}
 T_ONE_SIDED = {4: 2.131847}
 NORMAL_TWO_SIDED = 1.959964
 
@@ -49,6 +49,17 @@ def _unpaired(a, b):
 def _over_runs(a, b):
     a, b = _doubles(a, b)
     return _around(b.mean() - a.mean(), T_TWO_SIDED[4] * b.std() / len(b) ** 0.5)
+
+
+def _mean_in_the_middle(a, b):
+    mean, low, high = evaluate.paired_interval(a, b)
+    return low, mean, high
+
+
+def _percentiles(a, b):
+    a, b = _doubles(a, b)
+    ends = (b - a).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
+    return (b - a).mean().item(), *ends.tolist()
 
 
 def _backwards(a, b):
@@ -84,6 +95,26 @@ paired_interval = Exercise(
             "this is how far single differences lie apart; the mean of n of them is known better, by √n.",
             _of_differences(T_TWO_SIDED[4], by_root=False),
         ),
+        "n degrees of freedom": Mutant(
+            "Student's t has n − 1 degrees of freedom, one less than there are pairs.",
+            _of_differences(T_TWO_SIDED[5]),
+        ),
+        "no root": Mutant(
+            "you divide by n where its root belongs: s / √n, n ** 0.5.",
+            _of_differences(T_TWO_SIDED[4] / 5**0.5),
+        ),
+        "ends exchanged": Mutant(
+            "low lies above high: the quantile 0.025 is below 0. Take that of 0.975.",
+            _of_differences(-T_TWO_SIDED[4]),
+        ),
+        "mean in the middle": Mutant(
+            "the order is (mean, low, high), the mean first.",
+            _mean_in_the_middle,
+        ),
+        "percentiles of the differences": Mutant(
+            "percentiles say where single differences lie, and five are too few for it: mean ± t · s / √n.",
+            _percentiles,
+        ),
         "divided by n": Mutant(
             "your standard deviation divides by n, and n − 1 belongs there: np.std(d, ddof=1), or a tensor's d.std().",
             lambda a, b: _of_differences(T_TWO_SIDED[4] * ((len(a) - 1) / len(a)) ** 0.5)(a, b),
@@ -93,7 +124,7 @@ paired_interval = Exercise(
     advice="d = after − before; mean(d) ± t(0.975, n − 1) · sd(d) / √n; return (mean, low, high).",
     hints=(
         "Make one list of differences. Everything else is about this list.",
-        "scipy.stats.ttest_rel(after, before).confidence_interval() gives low and high.",
+        "With from scipy import stats, stats.ttest_rel(after, before).confidence_interval() gives low and high.",
     ),
     stumble=Stumble(
         "unsupported operand type(s) for -",

@@ -29,7 +29,7 @@ def is_no_tensor(outcome, expected) -> bool:
 
 # The errors that a learner meets most, and what to look at then.
 ERRORS = {
-    "NameError": "a name that the function does not know: use its arguments, or spell it as the notebook does.",
+    "NameError": "a name that is not known: use the arguments, import it, or spell it as the notebook does.",
     "AttributeError": "an object that has no such thing: print(type(x)) before that line, and look for a return.",
     "IndexError": "an index beyond the end, or of an axis that is not there: print(x.shape) before that line.",
     "RuntimeError": "shapes or types that do not fit: print the .shape of both sides before that line.",

@@ -477,6 +477,22 @@ def interval_of_numpy(before, after):
     return d.mean(), d.mean() - half, d.mean() + half
 
 
+def interval_of_percentiles(before, after):
+    import numpy as np
+
+    d = np.array(after) - np.array(before)
+    return d.mean(), *np.percentile(d, [2.5, 97.5])
+
+
+def interval_of_the_wrong_freedom(before, after):
+    import numpy as np
+    from scipy import stats
+
+    d = np.array(after) - np.array(before)
+    half = stats.t.ppf(0.975, len(d)) * np.std(d, ddof=1) / np.sqrt(len(d))
+    return d.mean(), d.mean() - half, d.mean() + half
+
+
 def recall_of_tensors(selected, true):
     return len(set(selected) & set(true)) / len(set(true))
 
@@ -539,6 +555,8 @@ SLIPS = [
     (kl_of_a_quotient, "forward_kl", "NaN from 0 · log 0"),
     (kl_of_two_logarithms, "forward_kl", "kl_div of no probabilities"),
     (interval_of_numpy, "paired_interval", "divided by n"),
+    (interval_of_percentiles, "paired_interval", "percentiles of the differences"),
+    (interval_of_the_wrong_freedom, "paired_interval", "n degrees of freedom"),
     (recall_of_tensors, "selection_recall", "sets of tensors"),
     (names_that_anybody_is_sure_of, "select_classes", "largest in place of mean"),
     (most_frequent_first_answers, "select_classes", "counted first answers"),
