@@ -337,6 +337,8 @@ def test_what_is_expected_comes_from_the_librarys_version(exercise):
     found = checks.help_for(exercise.name)
     probes, outcomes_of_it = exercise.probes(), exercise.outcomes(exercise.right)
     assert len(found.expected) == len(probes) + bool(exercise.observed)
+    assert (found.minutes, found.importance) == (exercise.minutes, exercise.importance)
+    assert (found.error, found.cause, found.hints) == (*exercise.stumble[:2], exercise.hints)
     for line, outcome in zip(found.expected, outcomes_of_it):
         assert line.startswith(f"{exercise.name}(") and line.endswith(f"→  {outcomes.short(outcome, 3)}")
         assert len(line) <= 140
@@ -345,7 +347,7 @@ def test_what_is_expected_comes_from_the_librarys_version(exercise):
 
 def test_arguments_of_a_probe_are_shown_in_few_words():
     shown = {
-        "1.2": torch.tensor(1.2),
+        "1.23": torch.tensor(1.23456),
         "[4, 1]": torch.tensor([4, 1]),
         "[0, 1, 2, 3, 4, 5]": torch.arange(6),
         "tensor (7,)": torch.arange(7),
@@ -722,6 +724,8 @@ def test_predictions_without_widgets(capsys):
 
 def test_the_slider_of_a_prediction():
     """From one end to the other in a hundred steps; it stands in the middle, or where the cell says."""
+    usual = checks.predict("confidence", "How sure?")
+    assert (usual.control.min, usual.control.max, usual.unit) == (0, 100, "%")
     slider = checks.predict("bits", "How many?", 2, 6, "bits").control
     assert (slider.min, slider.max, slider.step, slider.value) == (2, 6, 0.04, 4)
     assert not slider.continuous_update, "an answer is given where the handle is let go"
