@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from kdpl_utils.loading import load_vlm
-from kdpl_utils.prompts import PromptLearner, nearest_words
+from kdpl_utils.prompts import PromptLearner, nearest_words, random_vectors, read_contexts, word_vectors
 from kdpl_utils.train import Recipe, fit
 from kdpl_utils.vlm import VLM, encode_names
 
@@ -123,10 +123,62 @@ def test_nearest_words_of_untrained_words_are_the_words(tiny):
     assert [words[0] for words in nearest_words(tiny, PromptLearner(tiny).ctx, k=2)] == ["a", "photo", "of", "a"]
 
 
+def test_contexts_of_a_training_are_read_one_by_one(tiny):
+    """Words and their Euclidean distances, the nearest first, against every row of the vocabulary."""
+    table = tiny.model.token_embedding.weight.double()
+    steps = [word_vectors(tiny, "a photo"), random_vectors(tiny, 2, seed=4)]
+    words, distances = read_contexts(tiny, steps, k=3)
+    assert distances.shape == (2, 2, 3) and not distances.requires_grad
+    for step, ctx in enumerate(steps):
+        assert words[step] == nearest_words(tiny, ctx, k=3)
+        every = (ctx.double()[:, None] - table).square().sum(-1).sqrt().sort(dim=-1)
+        torch.testing.assert_close(distances[step].double(), every.values[:, :3], atol=2e-3, rtol=0)
+        decoded = [[tiny.tokenizer.decode([i]).strip() for i in row] for row in every.indices[:, :3].tolist()]
+        assert words[step] == decoded
+    five, there = read_contexts(tiny, steps[1:])
+    assert [len(row) for row in five[0]] == [5, 5] and there.shape == (1, 2, 5)
+    assert nearest_words(tiny, steps[1]) == five[0]
+
+
+def test_more_words_than_the_vocabulary_has(tiny):
+    most = len(tiny.model.token_embedding.weight)
+    assert len(nearest_words(tiny, random_vectors(tiny, 1, seed=0), most)[0]) == most
+    with pytest.raises(ValueError, match=f"k is {most + 1}: give a whole number from 1 to {most}"):
+        nearest_words(tiny, random_vectors(tiny, 1, seed=0), most + 1)
+
+
+def test_vectors_of_a_half_precision_model_are_learned_in_float32(tiny):
+    """Half precision would round small steps away; double precision stays what it is."""
+    for dtype, kept in ((torch.float16, torch.float32), (torch.bfloat16, torch.float32), (torch.float64,) * 2):
+        vlm = VLM(copy.deepcopy(tiny.model).to(dtype), tiny.preprocess, tiny.tokenizer, "copy")
+        for ctx in (word_vectors(vlm, "a photo"), random_vectors(vlm, 3, seed=0)):
+            assert ctx.dtype == kept and not ctx.requires_grad
+
+
+def test_a_random_start_is_drawn_with_deviation_a_fiftieth(tiny):
+    expected = 0.02 * torch.randn(4, 7, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(random_vectors(tiny, 4, seed=3, width=7), expected)
+    assert random_vectors(tiny, 4, seed=3).shape == (4, tiny.model.token_embedding.weight.shape[1])
+    own = PromptLearner(tiny, n_ctx=2, classnames=["ox", "cat"], seed=3).ctx
+    torch.testing.assert_close(own.detach().flatten(0, 1), random_vectors(tiny, 4, seed=3))
+
+
+def test_words_are_copied_from_the_model(tiny):
+    """What is learned never writes into the frozen table."""
+    ctx = word_vectors(tiny, "a photo of a")
+    before = tiny.model.token_embedding.weight.clone()
+    ctx += 1
+    assert torch.equal(tiny.model.token_embedding.weight, before) and ctx.shape == (4, before.shape[1])
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
         ({"position": "left"}, "choose 'end', 'middle' or 'front'"),
+        ({"n_ctx": 4, "ctx_init": "a"}, "ctx_init is 'a' and n_ctx is 4: give the words to start from, or the number"),
+        ({"ctx_init": "a {"}, "ctx_init is 'a {': leave {} out"),
+        ({"ctx_init": "} a"}, "ctx_init is '} a': leave {} out"),
+        ({"ctx_init": 4}, "ctx_init is 4: give one text"),
         ({"n_ctx": 0}, "n_ctx is 0: give a whole number of at least 1"),
         ({"ctx_init": " "}, "no words"),
         ({"classnames": ["a", "a"]}, "occurs twice"),
@@ -143,6 +195,18 @@ def test_wrong_names(tiny):
         prompt(["man in motorized wheelchair: facing right"])
     with pytest.raises(ValueError, match="empty"):
         prompt([])
+
+
+def test_a_prompt_may_be_as_long_as_the_model_reads(tiny):
+    """Start, vectors, the name with its full stop, end: 40 tokens are read, 41 refused."""
+    most = 40 - 2 - len(tiny.tokenizer.encode("sushi."))
+    assert PromptLearner(tiny, n_ctx=most)(["sushi"]).isfinite().all()
+    sentence = (
+        f"The class name 'sushi' and {most + 1} context vectors are 41 tokens, and emoji-student-rn reads at most 40"
+    )
+    for position in ("end", "middle", "front"):
+        with pytest.raises(ValueError, match=sentence):
+            PromptLearner(tiny, n_ctx=most + 1, position=position)(["sushi"])
 
 
 def test_a_tower_that_is_not_causal_takes_the_plain_path(tiny):
