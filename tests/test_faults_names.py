@@ -1224,7 +1224,7 @@ def test_a_checksum_that_was_changed_is_no_missing_one(vlm, tmp_path, whole, cha
         kd.load_learner(path, vlm)
 
 
-@cases(300)
+@cases(320)
 @given(
     value=st.one_of(st.integers(), st.floats(), st.text(max_size=3), st.none(), st.booleans()), least=st.integers(-9, 9)
 )
