@@ -306,6 +306,10 @@ TREES = {  # what lies where → class names, (train, val, test), the sentences 
     "trainset, testset, valset": (parts("trainset", "testset", "valset"), CATS, (9, 2, 5), []),
     "train2017 and val2017": (parts("train2017", "val2017"), CATS, (9, 0, 5), [NO_TEST]),
     "train-images, test-images": (parts("train-images", "test-images"), CATS, (9, 0, 5), []),
+    "train_v2 and test_v2": (parts("train_v2", "test_v2"), CATS, (9, 0, 5), []),
+    "train_224x224 and test_224x224": (parts("train_224x224", "test_224x224"), CATS, (9, 0, 5), []),
+    "train-resized and test-resized": (parts("train-resized", "test-resized"), CATS, (9, 0, 5), []),
+    "tr, va and te": (parts("tr", "te", "va"), CATS, (9, 2, 5), []),
     "images.train, images.test": (parts("images.train", "images.test"), CATS, (9, 0, 5), []),
     "trainData and testData": (parts("trainData", "testData"), CATS, (9, 0, 5), []),
     "train and dev": (parts("train", "dev"), CATS, (9, 0, 5), [NO_TEST]),
@@ -351,6 +355,9 @@ TREES = {  # what lies where → class names, (train, val, test), the sentences 
                            ["1 of 2 classes … (train: new, old)", "train is taken for a class", CUT]),
     "groups of classes": ({"pets/cat": 5, "pets/dog": 5, "farm/cow": 5, "farm/pig": 5}, ("farm", "pets"), (10, 4, 6),
                           ["2 of 2 classes have their pictures in subfolders (farm: cow, pig… first level", CUT]),
+    "groups of classes in parts": ({f"{part}/{c}": 4 for part in ("train", "test") for c in ("pets/cat", "pets/dog",
+                                   "farm/cow", "farm/pig")}, ("farm", "pets"), (16, 0, 16),
+                                   ["2 of 2 classes have their pictures in subfolders (farm: cow, pig… first level"]),
     "numbers": ({str(n): 2 for n in range(12)}, tuple(str(n) for n in range(12)), (12, 0, 12), [CUT]),
     "numbers behind letters": ({f"class{n}": 2 for n in range(12)}, tuple(f"class{n}" for n in range(12)), (12, 0, 12),
                                [CUT]),
@@ -449,6 +456,20 @@ def test_other_names_go_in_order_which_is_printed(tmp_path):
 def test_more_names_than_folders_are_classes_without_pictures(tmp_path):
     world, said = read(fill(tmp_path, TEN), ["emu", "dog", "cat"])
     assert sorted(shade_of(world)) == ["cat", "dog"] and "has no pictures of emu" in said[0]
+
+
+def test_pictures_that_are_learned_from_and_tested_on_are_said(tmp_path):
+    """Under another name, in another class, in the folders' own parts or those that are cut."""
+    fill(tmp_path / "parts", SPLIT)
+    (tmp_path / "parts" / "test" / "dog" / "copy.png").write_bytes((tmp_path / "parts/train/cat/000.png").read_bytes())
+    _, said = read(tmp_path / "parts")
+    assert len(said) == 1
+    assert "1 of 6 pictures to test on are copies of some that are learned from, so that they test nothing" in said[0]
+    assert "(test/dog/copy.png)" in said[0]
+    fill(tmp_path / "cut", {"cat": 4, "dog": 4})
+    for path in (tmp_path / "cut").rglob("*.png"):
+        path.write_bytes((tmp_path / "cut" / "dog" / "000.png").read_bytes())
+    assert any("2 of 2 pictures to test on are copies" in one for one in read(tmp_path / "cut")[1])
 
 
 def test_nothing_moves_when_another_class_comes_or_is_renamed(tmp_path):

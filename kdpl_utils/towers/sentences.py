@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..support.disk import as_path
 from .words import SPECIAL, check_templates, cleaned
 
 # Sentences with ``{}`` for all names; or a dict from names to sentences, or the path of a JSON file that holds one.
@@ -21,7 +22,7 @@ def as_templates(templates: Templates) -> tuple[str, ...] | dict[str, list[str]]
         FileNotFoundError: there is no such file.
     """
     is_path = isinstance(templates, Path) or (isinstance(templates, str) and templates.endswith(".json"))
-    found = _read(Path(templates)) if is_path else templates
+    found = _read(as_path(templates)) if is_path else templates
     if not isinstance(found, Mapping):
         return check_templates(found)
     if not found:
@@ -60,7 +61,7 @@ def _read(path: Path) -> Mapping[str, Sequence[str]]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}: give a JSON file from class names to lists of sentences.")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(
             f"{path} is no JSON ({error}): write a dict from class names to lists of sentences."

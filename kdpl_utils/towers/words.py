@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 SPECIAL = ("<start_of_text>", "<end_of_text>")  # not words: each is one token, and the feature is read at the second
 WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # CLIP's own pattern
@@ -60,7 +60,7 @@ def check_names(classnames: Sequence[str], dictionary: bool = False) -> ClassNam
     if not names:
         raise ValueError("The list of class names is empty: give at least one name.")
     for name in names:
-        _check_name(name)
+        check_name(name)
     names = ClassNames(str(name).replace("_", " ") for name in names)
     first = {}  # what CLIP reads → the name that reads so
     for name in names:
@@ -77,7 +77,19 @@ def _same(one: str, other: str) -> str:
     return f"CLIP reads the class names {one!r} and {other!r} as the same words"
 
 
-def _check_name(name: object) -> None:
+def as_spelled(classnames: Sequence[str]) -> list[str]:
+    """The class names as they are spelled, once ``check_names`` has passed them; also what can be read only once."""
+    spelled = list(classnames) if isinstance(classnames, Iterator) else classnames
+    check_names(spelled)
+    return list(spelled)
+
+
+def check_name(name: object) -> None:
+    """Refuse what is no class name.
+
+    Raises:
+        ValueError: it is no text, has no word in it, or a mark of CLIP's own.
+    """
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"{name!r} is not a class name: every name must be a non-empty string.")
     if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..support.disk import DiskFull
+from ..support.disk import DiskFull, as_path
 from ..support.extras import optional
 from .fetching import FAILED, check_writable, fetch_beside
 from .imagenet import SHIFTS, read_imagenet, read_imagenet_shift
@@ -174,7 +174,7 @@ DATASETS = {
 
 def data_folder(root: str | Path | None = None) -> Path:
     """The folder of all data sets; by default ``$KDPL_DATA``, or else ``~/.cache/kdpl``."""
-    return Path(root or os.environ.get("KDPL_DATA") or "~/.cache/kdpl").expanduser()
+    return as_path(os.environ.get("KDPL_DATA") or "~/.cache/kdpl" if root is None else root)
 
 
 def read_dataset(name: str, root: str | Path | None = None) -> Files:

@@ -7,65 +7,104 @@ import csv
 import difflib
 import functools
 import heapq
+import io
+import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..support.disk import DiskFull
+from ..support.disk import DiskFull, as_path
+from ..towers.words import check_name, cleaned
 from .fetching import FAILED, check_writable, fetch_file
 
+# Text that is made otherwise: its lines would become names.
+NO_LISTS = (".yaml", ".yml", ".xml", ".html", ".htm", ".toml", ".ini", ".py", ".ipynb", ".jsonl", ".md")
 OPEN_IMAGES_FILE = "oidv7-class-descriptions.csv"
 OPEN_IMAGES = f"https://storage.googleapis.com/openimages/v7/{OPEN_IMAGES_FILE}"
 
 
 def unique_names(names: Iterable[str]) -> tuple[str, ...]:
-    """The names in their order, each once; upper and lower case are one."""
+    """The names in their order, each once: names that CLIP cleans to one text are one, as "Hot_dog" and "hot dog"."""
     first = {}
     for name in names:
-        first.setdefault(name.lower(), name)
+        first.setdefault(cleaned(name.replace("_", " ")), name)
     return tuple(first.values())
 
 
-def load_dictionary(source: str | Path | Iterable[str], root: Path) -> tuple[str, ...]:
+def load_dictionary(source: str | Path | Iterable[str], root: Callable[[], Path]) -> tuple[str, ...]:
     """Names for class-agnostic learning, in their order, none twice.
 
     Args:
         source: ``"imagenet21k"``, ``"open_images"``, the path of a file (``read_names``), or the names themselves.
-        root: the folder of real data sets, where Open Images' list lies or is put.
+        root: gives the folder of real data sets, where Open Images' list lies or is put.
+
+    Raises:
+        ValueError: no list of names, or one that holds something else.
     """
     if isinstance(source, str | Path):
         if source == "imagenet21k":
             return imagenet21k_names()
-        names = open_images_names(root) if source == "open_images" else read_names(source)
+        names = open_images_names(root()) if source == "open_images" else read_names(source)
+    elif not isinstance(source, Iterable) or isinstance(source, bytes | Mapping | set | frozenset):
+        raise ValueError(f"The dictionary is a {type(source).__name__}: give a list of names, or the path of a file.")
     else:
-        names = [str(name).strip() for name in source]
-    names = unique_names(name for name in names if name)
+        names = list(source)
+    names = [name for name in names if not isinstance(name, str) or name.strip()]
     if not names:
         raise ValueError("The dictionary has no name in it: give at least as many as a batch selects.")
-    return names
+    for name in names:
+        check_name(name)
+    return unique_names(name.strip() for name in names)
 
 
 def read_names(path: str | Path) -> list[str]:
-    """A list of one's own: a text file with one name a line, or a ``.csv``.
+    """A list of one's own: a text file with one name a line, a ``.csv`` or ``.tsv``, or a ``.json`` with a list.
 
-    Of a CSV the column ``DisplayName`` or ``ClassName`` is read, or else its only column, which has no header then.
+    Of a table the column ``DisplayName`` or ``ClassName`` is read, or else its only column, which has no header then.
+
+    Raises:
+        ValueError: a table or a list that cannot be understood, or a file of another kind.
     """
-    path = Path(path).expanduser()
+    path = as_path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"There is no dictionary {str(path)!r}: give 'imagenet21k', 'open_images', a list of names, or the path of "
             "a text file with one name a line."
         )
-    lines = _text_of(path).splitlines()
-    if path.suffix.lower() != ".csv":
-        return [line.strip() for line in lines if line.strip()]
-    rows = [row for row in csv.reader(lines) if row]
-    header = rows[0] if rows else []
+    text, suffix = _text_of(path), path.suffix.lower()
+    if suffix in NO_LISTS:
+        raise ValueError(f"{path} is no list of names: write a text file with one name a line, or a .json with a list.")
+    if suffix in (".csv", ".tsv"):
+        return _column(path, text)
+    if suffix == ".json":
+        return _json_names(path, text)
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _column(path: Path, text: str) -> list[str]:
+    """The column of names of a table, between whose columns stand commas, semicolons or tabs."""
+    first_line = text.lstrip().partition("\n")[0]
+    separator = max(",;\t", key=first_line.count)
+    rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row]
+    header = [cell.strip() for cell in rows[0]] if rows else []
     column = next((header.index(name) for name in ("DisplayName", "ClassName") if name in header), None)
     if column is None and len(header) > 1:
         raise ValueError(f"{path} has {len(header)} columns: call the one with the names ClassName in its first line.")
+    short = [row for row in rows if len(row) <= (column or 0)]
+    if short:
+        raise ValueError(f"{path} has a row without a name, {separator.join(short[0])!r}: complete it, or remove it.")
     return [row[column or 0].strip() for row in (rows if column is None else rows[1:])]
+
+
+def _json_names(path: Path, text: str) -> list[str]:
+    try:
+        names = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): write a list of names.") from error
+    if not isinstance(names, list):
+        raise ValueError(f"{path} holds no list: write one of names, in the order of their labels.")
+    return names
 
 
 def _text_of(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import stat
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ class Found:
 
 
 def find_pictures(folder: Path) -> list[str]:
-    """Sorted paths of the pictures in a folder, at any depth.
+    """Sorted paths of the pictures in a folder, at any depth; what lies there and is not opened is said in a warning.
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such folder.
@@ -67,15 +68,23 @@ def find_pictures(folder: Path) -> list[str]:
     found = look_through(folder)
     if not found.pictures:
         raise ValueError(no_pictures(folder, found))
+    for sentence in [*problems_of(folder, found), *not_opened(folder, found)]:
+        warnings.warn(sentence, stacklevel=3)
     return found.pictures
 
 
-def as_path(given: str | Path) -> Path:
-    """A path with ``~`` as the home folder."""
-    try:
-        return Path(given).expanduser()
-    except RuntimeError as error:
-        raise FileNotFoundError(f"{given} begins with ~ and no home folder is known: spell it out.") from error
+def problems_of(folder: Path, found: Found) -> list[str]:
+    """A sentence for each link that is not followed and each folder that cannot be opened."""
+    return [f"{folder}: {problem}" for problem in found.problems]
+
+
+def not_opened(folder: Path, found: Found) -> list[str]:
+    """The sentence about files that may be pictures and are not opened; none where there are no such files."""
+    others = found.suffixes_in()
+    if not others:
+        return []
+    files = f"{others.total()} files are not opened: {in_words(others)}"
+    return [f"{folder}: {files}; if these are pictures, convert them to JPEG or PNG."]
 
 
 def check_folder(folder: Path) -> None:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
-from .finding import Found, check_folder, in_words, look_through, no_pictures, some, without_pictures
+from ..support.values import yes_or_no
+from .finding import (
+    Found,
+    check_folder,
+    in_words,
+    look_through,
+    no_pictures,
+    not_opened,
+    problems_of,
+    some,
+    without_pictures,
+)
 from .layouts import PARTS, Folder, Layout, layout_of, tree_of
-from .photos import Files, Labelled, cut_classes, readable
+from .photos import Files, Labelled, content_of, cut_classes, readable
 
 Names = Sequence[str] | Mapping[str, str]
 SHOWN = 20  # pairs of a name and a subfolder
@@ -26,6 +38,7 @@ def read_folder(folder: Path, classnames: Names | None = None, labelled: bool | 
         ValueError: no picture that can be read, names that do not fit, or pictures both in the folder
             and in its subfolders.
     """
+    labelled = None if labelled is None else yes_or_no(labelled, "labelled")
     check_folder(folder)
     found = look_through(folder)
     called_so = found.pictures
@@ -41,7 +54,9 @@ def read_folder(folder: Path, classnames: Names | None = None, labelled: bool | 
         _say(f"{folder}: {sentence}")
     if not layout.classes:
         return _unlabelled(folder, layout, classnames)
-    return _labelled(folder, layout, classnames)
+    files = _labelled(folder, layout, classnames)
+    _say_copies(folder, files)
+    return files
 
 
 def _say(sentence: str) -> None:
@@ -49,18 +64,29 @@ def _say(sentence: str) -> None:
 
 
 def _say_what_is_left_out(folder: Path, found: Found) -> None:
-    for problem in found.problems:
-        _say(f"{folder}: {problem}")
+    for sentence in problems_of(folder, found):
+        _say(sentence)
     empty = without_pictures(found, folder)
     if empty:
         held = {name: found.suffixes_in(name) for name in empty}
         names = some([f"{name} ({in_words(count)})" if count else name for name, count in held.items()])
         _say(f"{folder}: {len(empty)} subfolders have no picture that can be read and are no classes: {names}.")
-    others = found.suffixes_in()
-    if others:
+    for sentence in not_opened(folder, found):
+        _say(sentence)
+
+
+def _say_copies(folder: Path, files: Files) -> None:
+    """Pictures to test on that are learned from as well, under whatever name; only files of one size are read."""
+    sizes = {path: os.stat(path).st_size for path, _ in (*files.train, *files.test)}
+    to_test_on = {sizes[path] for path, _ in files.test}
+    learned_from = {content_of(path) for path, _ in files.train if sizes[path] in to_test_on}
+    sizes_learned_from = {sizes[path] for path, _ in files.train}
+    alike = [path for path, _ in files.test if sizes[path] in sizes_learned_from]
+    copies = [PurePath(path).relative_to(folder).as_posix() for path in alike if content_of(path) in learned_from]
+    if copies:
         _say(
-            f"{folder}: {others.total()} files are not opened: {in_words(others)}; if these are pictures, convert them "
-            "to JPEG or PNG."
+            f"{folder}: {len(copies)} of {len(files.test)} pictures to test on are copies of some that are learned "
+            f"from, so that they test nothing: remove one of each ({some(copies)})."
         )
 
 
@@ -199,6 +225,7 @@ def _names(found: list[str], classnames: Names | None, folder: Path) -> tuple[li
     if classnames is None:
         return own, in_order
     if isinstance(classnames, Mapping):
+        classnames = {str(name): title for name, title in classnames.items()}  # folders 0, 1, … may be given as numbers
         if unknown := sorted(set(classnames) - set(found)):
             raise ValueError(f"{folder} has no subfolder {unknown[0]!r}: it has {some(found, SHOWN)}.")
         return [classnames.get(name, title) for name, title in zip(found, own)], in_order

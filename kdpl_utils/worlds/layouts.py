@@ -12,8 +12,8 @@ from .finding import some
 PARTS = ("train", "val", "test")
 WORDS = {
     "train": ("train", "training", "tr", "trn"),
-    "val": ("val", "valid", "validation", "validate", "dev", "development"),
-    "test": ("test", "testing", "tst", "holdout", "heldout"),
+    "val": ("val", "valid", "validation", "validate", "va", "dev", "development"),
+    "test": ("test", "testing", "te", "tst", "holdout", "heldout"),
     "eval": ("eval", "evaluation", "evaluate"),  # the test pictures, or where there are others the validation's
 }
 PART_OF_WORD = {word: part for part, words in WORDS.items() for word in words}
@@ -31,6 +31,22 @@ FILLERS = {
     "photos",
     "subset",
     "folder",
+}
+# And what may stand there besides, as in "train_v2", "test_224x224px", "train-resized".
+VERSIONS = {
+    "v",
+    "x",
+    "px",
+    "version",
+    "resized",
+    "cropped",
+    "small",
+    "full",
+    "new",
+    "final",
+    "clean",
+    "augmented",
+    "original",
 }
 # Folders that hold pictures and name no class.
 PLAIN = FILLERS | {"pics", "picture", "photo", "jpegimages", "jpg", "jpeg", "png", "all", "raw", "input", "files"}
@@ -79,7 +95,7 @@ def part_of(name: str) -> str | None:
     words = re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).casefold())
     if re.search(r"[^\W\d_a-zA-Z]", name):  # letters of other scripts belong to the name of a class
         return None
-    words = [word for word in words if word not in FILLERS]
+    words = [word for word in words if word not in FILLERS | VERSIONS]
     if len(words) != 1:
         return None
     stem = re.sub(r"(set|data|images|imgs|split)$", "", words[0])
@@ -187,6 +203,7 @@ def _read_parts(folder: Folder, parts: Mapping[str, Sequence[str]], layout: Layo
     others = sorted(set(folder.below) - {name for names in parts.values() for name in names})
     if others:
         layout.said.append(f"Beside train, val and test there is {some(others)}, which is left out.")
+    every_class: dict[str, Folder] = {}
     for part, names in parts.items():
         for name in names:
             inside = _look_through_wrappers(folder.below[name], Layout())
@@ -198,6 +215,8 @@ def _read_parts(folder: Folder, parts: Mapping[str, Sequence[str]], layout: Layo
             classes = layout.classes.setdefault(part, {})
             for label, below in inside.below.items():
                 classes.setdefault(label, []).extend(below.every)
+                every_class.setdefault(label, below)
+    _say_depth(every_class, layout)
 
 
 def _is_plain(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -34,14 +35,17 @@ def load_world(
         dictionary: other names for class-agnostic learning: ``"imagenet21k"``, ``"open_images"``, the path of a file
             with a name a line, or a list.  None takes the emoji world's own, and ImageNet-21k's for photographs.
     """
+    if not isinstance(name, str | Path):
+        raise ValueError(f"A world is {name!r}: give its name, or the path of a folder of pictures.")
+    folder = functools.partial(data_folder, root)
     if name in emoji_names():
         world = emoji_world(name)
         if dictionary is None:
             return world
-        return replace(world, dictionary=load_dictionary(dictionary, data_folder(root)))
+        return replace(world, dictionary=load_dictionary(dictionary, folder))
     dictionary = "imagenet21k" if dictionary is None else dictionary
     if name in DATASETS:
-        return replace(real_world(name, root), dictionary=load_dictionary(dictionary, data_folder(root)))
+        return replace(real_world(name, root), dictionary=load_dictionary(dictionary, folder))
     a_path = isinstance(name, Path) or name.startswith(("/", ".", "~")) or Path(name).exists() or is_shards(name)
     if not a_path:
         near = difflib.get_close_matches(str(name), world_names(), n=1)

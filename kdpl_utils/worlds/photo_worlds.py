@@ -11,11 +11,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ..support.disk import digest
+from ..support.disk import as_path, digest
 from ..vlm import TEMPLATE, Templates, as_templates, check_names
 from .datasets import DATASETS, data_folder, is_there, read_dataset
 from .dictionaries import load_dictionary
-from .finding import as_path
 from .folders import Names, read_folder
 from .photos import Files, Labelled, Photo, content_of, open_photo
 from .shards import is_shards, tar_pictures
@@ -64,7 +63,7 @@ def folder_world(
     classes = tuple(check_names(files.classnames)) if files.classnames else ()
     files = files._replace(classnames=classes)
     world = _photo_world(folder.name, files, as_templates(templates), upright=True)
-    world = replace(world, dictionary=load_dictionary(dictionary, data_folder(root)))
+    world = replace(world, dictionary=load_dictionary(dictionary, functools.partial(data_folder, root)))
     if (world.train.labels >= 0).all():
         return world
     none = f"The pictures of {folder} have no labels: "

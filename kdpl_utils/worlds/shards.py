@@ -22,8 +22,10 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from ..support.disk import as_path
 from ..support.extras import optional
 from ..support.pictures import OTHER_SUFFIXES, is_picture, open_picture
+from ..support.values import listed, whole
 from .finding import in_words
 from .photos import TarPicture, readable
 
@@ -67,13 +69,17 @@ class Shards:
         if len(set(names)) < len(names):
             double = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"Two shards are called {double}, so their keys could be the same: rename one of them.")
-        index, count = part
+        if not isinstance(part, list | tuple) or len(part) != 2:
+            raise ValueError(f"part = {part!r}: give (k, n) to take every n-th shard from the k-th on.")
+        index, count = whole(part[0], "the first of part", 0), whole(part[1], "the second of part", 1)
         if not 0 <= index < count <= len(every):
             raise ValueError(
                 f"part = {part} of {len(every)} shards: give (k, n) with 0 ≤ k < n, and at least n shards, so that "
                 "each process has one."
             )
-        self.shards, self.skip, self.unreadable = every[index::count], skip, unreadable
+        self.shards, self.unreadable = every[index::count], unreadable
+        # What can be read only once would be used up at the first key; of one text every part of it would be a key.
+        self.skip = set(listed(skip)) if isinstance(skip, str | Iterator) else skip
 
     def __iter__(self) -> Iterator[tuple[str, Image.Image]]:
         bad = []
@@ -104,6 +110,7 @@ class Shards:
 
     def batches(self, size: int) -> Iterator[tuple[list[str], list[Image.Image]]]:
         """(keys, pictures) of ``size`` at a time; the last batch may be smaller."""
+        size = whole(size, "size", 1)
         keys, images = [], []
         for key, image in self:
             keys.append(key)
@@ -170,12 +177,14 @@ def _expand(pattern: str | Path) -> list[str]:
     pattern = str(pattern)
     if counted := re.search(r"\{(\d+)\.\.(\d+)\}", pattern):
         first, last = counted.groups()
+        if int(first) > int(last):
+            raise ValueError(f"{pattern} counts from {first} to {last}, which are no shards: begin with the smaller.")
         numbers = (f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1))
         return [one for n in numbers for one in _expand(pattern[: counted.start()] + n + pattern[counted.end() :])]
     if _is_remote(pattern):
         return [pattern]
-    path = os.path.abspath(Path(pattern).expanduser())
-    found = sorted(glob.glob(path)) if "*" in path else [path] * Path(path).is_file()
+    path = os.path.abspath(as_path(pattern))
+    found = sorted(glob.glob(glob.escape(path).replace("[*]", "*"))) if "*" in path else [path] * Path(path).is_file()
     if not found:
         raise FileNotFoundError(f"There is no shard {path}: give .tar files, such as /data/train-{{000..146}}.tar.")
     return found

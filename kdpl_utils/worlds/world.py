@@ -18,8 +18,8 @@ from torch import LongTensor
 
 from ..support.disk import digest
 from ..support.pictures import as_picture
-from ..support.tensors import as_numbers, as_rows
-from ..support.values import seed_of, whole
+from ..support.tensors import as_labels, as_rows
+from ..support.values import real, seed_of, whole
 
 
 class Lazy(Sequence):
@@ -68,6 +68,14 @@ class Split:
     key: str = ""
     contents: Contents | None = None
 
+    def __post_init__(self):
+        labels = as_labels(self.labels, least=-1)
+        if len(labels) != len(self.images):
+            raise ValueError(
+                f"There are {len(labels)} labels for {len(self.images)} pictures: give one for each, or -1."
+            )
+        object.__setattr__(self, "labels", labels)
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -89,12 +97,14 @@ class Split:
         With ``split.labels.unique().tolist()`` a shift that has 200 of 1,000 classes is tested among those 200 names.
 
         Raises:
-            ValueError: the split has no pictures or no labels; says why.
+            ValueError: the split has no pictures or no labels; says why. Or a class is given twice, or is no number.
         """
         if self.unusable_because:
             raise ValueError(self.unusable_because)
-        classes = as_numbers(classes, "classes").tolist()
+        classes = as_labels(classes, "classes", least=0).tolist()
         new_label = {label: k for k, label in enumerate(classes)}
+        if len(new_label) < len(classes):
+            raise ValueError(f"classes holds a number twice, of {classes}: label k means the k-th, so give each once.")
         old_labels = self.labels.tolist()
         kept = self.subset([i for i, label in enumerate(old_labels) if label in new_label])
         labels = torch.tensor([new_label[label] for label in kept.labels.tolist()], dtype=torch.long)
@@ -171,6 +181,7 @@ class World:
 
 def base_novel(n_classes: int) -> tuple[range, range]:
     """The first ⌈C/2⌉ classes and the rest (CoCoOp's rule; arXiv 2203.05557, section 4.1)."""
+    n_classes = whole(n_classes, "n_classes", 0)
     half = math.ceil(n_classes / 2)
     return range(half), range(half, n_classes)
 
@@ -186,6 +197,9 @@ def random_crops(images: Sequence, views: int, seed: int, scale: tuple[float, fl
     Item ``v * len(images) + n`` is view v of picture n, a pure function of (seed, item): a random part of its area
     (aspect 3:4 to 4:3), resized to a square of the picture's shorter side, at most 336 px, mirrored half the time.
     """
+    views, seed = whole(views, "views", 0), seed_of(seed)
+    smallest = real(scale[0], "the smallest part", 0, 1, above=True)
+    largest = real(scale[1], "the largest part", smallest, 1)
 
     def crop(i: int) -> Image.Image:
         image = as_picture(images[i % len(images)], f"Image {i % len(images)}")
@@ -193,7 +207,7 @@ def random_crops(images: Sequence, views: int, seed: int, scale: tuple[float, fl
         width, height = image.size
         side = min(width, height, 336)
         for _ in range(10):  # as torchvision's RandomResizedCrop: a box that sticks out is drawn again
-            area = width * height * rng.uniform(*scale)
+            area = width * height * rng.uniform(smallest, largest)
             aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
             w = round(math.sqrt(area * aspect))
             h = round(math.sqrt(area / aspect))

@@ -98,14 +98,14 @@ def test_the_cut_stays_where_the_folder_is_moved(labelled):
 def test_a_folder_with_train_and_test_is_not_cut(tmp_path):
     for part, names in (("train", ["a", "b"]), ("test", ["a", "b"]), ("val", ["a"])):
         for name in names:
-            picture(tmp_path / part / name / "1.png", ord(name) + len(part))
+            picture(tmp_path / part / name / "1.png", 2 * ord(name) + len(part))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         world = load_world(tmp_path)
     assert world.classnames == ("a", "b")
-    assert (world.train.labels.tolist(), greys(world.train)) == ([0, 1], [ord("a") + 5, ord("b") + 5])
-    assert (world.test.labels.tolist(), greys(world.test)) == ([0, 1], [ord("a") + 4, ord("b") + 4])
-    assert (world.val.labels.tolist(), greys(world.val)) == ([0], [ord("a") + 3])
+    assert (world.train.labels.tolist(), greys(world.train)) == ([0, 1], [2 * ord("a") + 5, 2 * ord("b") + 5])
+    assert (world.test.labels.tolist(), greys(world.test)) == ([0, 1], [2 * ord("a") + 4, 2 * ord("b") + 4])
+    assert (world.val.labels.tolist(), greys(world.val)) == ([0], [2 * ord("a") + 3])
 
 
 def test_a_train_may_be_a_class(tmp_path):

@@ -68,7 +68,7 @@ def test_processes_side_by_side_see_each_picture_once(shards):
     parts = [seen(Shards(f"{shards}/*.tar", part=(k, 2))) for k in range(2)]
     assert parts == [EVERY[:2] + EVERY[4:], EVERY[2:4]]
     for part in ((2, 2), (0, 4), (-1, 2)):
-        with pytest.raises(ValueError, match="at least n shards"):
+        with pytest.raises(ValueError, match="at least n shards|of at least 0"):
             Shards(f"{shards}/*.tar", part=part)
 
 
