@@ -11,22 +11,24 @@ from torch import Tensor
 
 from ..evaluate import accuracy, paired_bootstrap, top1_agreement
 from ..experiments.lab import Lab
-from ..experiments.training import MODES, Training, training_digest, unsuited
+from ..experiments.training import MODES, Training, check_chosen, training_digest, unsuited
 from ..learners import LEARNERS, Learner
 from ..learners.classifier import classifier_of, export_classifier, export_onnx, has_classifier
 from ..learners.saving import save_learner
 from ..loading import check_model, model_pair, shipped_models
 from ..protocol import all_logits
-from ..support.disk import write_whole
+from ..support.disk import as_path, write_whole
 from ..support.extras import optional
-from ..support.values import seed_of, whole
+from ..support.values import real, seed_of, whole
 from ..train import Recipe
 from ..vlm import TEMPLATE, Templates, check_names
 from ..worlds.emoji import EMOJI_RECIPES
 from ..worlds.photo_worlds import folder_world
 from ..worlds.world import Split, World
-from .card import model_card
-from .outputs import IGNORED, check_replaceable
+from .card import model_card, sealed
+from .outputs import IGNORED, check_replaceable, remove_earlier
+
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def adapt_folder(
     dictionary: str | Path | Sequence[str] = "imagenet21k",
     labelled: bool | None = None,
     templates: Templates = (TEMPLATE,),
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> Adapted:
     """Learn prompts from a folder of pictures, mostly without labels, and write everything that came of it.
 
@@ -85,12 +87,13 @@ def adapt_folder(
         ValueError: no such mode or learner, labels or names that the mode needs are missing, or a wrong share of them.
         FileNotFoundError: there is no such folder, or no picture in it.
     """
-    start, out = time.perf_counter(), Path(out)
+    start, folder, out = time.perf_counter(), as_path(folder), as_path(out)
     numbers = {"k": whole(k, "k", 0), "views": whole(views, "views", 0), "seed": seed_of(seed)}
-    _check_given(classnames, (student, teacher), learner, onnx)
+    labels = numbers["labelled"] = real(labels, "the share of labels", 0, 1)
+    classnames = _check_given(classnames, (student, teacher), learner, onnx)
     check_replaceable(out)
     world = folder_world(folder, classnames, labelled=labelled, templates=templates, dictionary=dictionary)
-    mode = _chosen_mode(world, folder, mode, labels)
+    mode = _chosen_mode(world, folder, mode, labels, numbers["k"])
     student, teacher = (model_pair(model) for model in (student or world.student, teacher or world.teacher))
     recipe = _recipe(learner, mode, student, epochs, lr, seed)
     job = Training(
@@ -103,7 +106,6 @@ def adapt_folder(
         data=training_digest(world, mode),
         classes="all",
         shots=0,  # all pictures
-        labelled=labels,
         precision=precision,
         **numbers,
     )
@@ -112,8 +114,8 @@ def adapt_folder(
     report(f"{len(world.train)} pictures, {len(world.classnames) or 'no'} class names, {mode} with {learner}.")
     learned = lab.learner(job)
     measured, gain = _measure(learned, lab, world, job)
-    files = _write_files(learned, world, job, out, onnx)
-    text = model_card(folder, world, job, learned, measured, gain, minutes=(time.perf_counter() - start) / 60)
+    files = _write_files(learned, world, job, out, onnx, report)
+    text = sealed(model_card(folder, world, job, learned, measured, gain, minutes=(time.perf_counter() - start) / 60))
     files["card"] = write_whole(out / "README.md", lambda part: part.write_text(text, encoding="utf-8"))
     return Adapted(learned, files, measured)
 
@@ -123,8 +125,8 @@ def _check_given(
     models: Sequence[tuple[str, str | None] | None],
     learner: str,
     onnx: bool,
-) -> None:
-    """Refuse names and models that are none, and ONNX that cannot be written, before a picture is looked at."""
+) -> Sequence[str] | Mapping[str, str] | None:
+    """The names; refuses those and models that are none, and ONNX that cannot be written, before a picture is seen."""
     for model in models:
         if model is not None:
             check_model(*model_pair(model))
@@ -135,11 +137,13 @@ def _check_given(
         )
     for module in ("onnx", "onnxscript") if onnx else ():
         optional(module, "onnx")
-    if classnames is not None:
-        check_names(list(classnames.values()) if isinstance(classnames, Mapping) else classnames)
+    if isinstance(classnames, Mapping):
+        check_names(list(classnames.values()))
+        return classnames
+    return None if classnames is None else check_names(classnames)
 
 
-def _chosen_mode(world: World, folder: str | Path, mode: str | None, labels: float) -> str:
+def _chosen_mode(world: World, folder: str | Path, mode: str | None, labels: float, k: int) -> str:
     """The mode that was asked for, or the one that fits the folder; refused where it cannot be done."""
     if mode is not None and mode not in MODES:
         raise ValueError(f"There is no mode {mode!r}: choose one of {', '.join(MODES)}.")
@@ -148,7 +152,7 @@ def _chosen_mode(world: World, folder: str | Path, mode: str | None, labels: flo
             f"{world.classnames[0]!r} is the only class name, so every answer is right and nothing is learned: give "
             "two or more."
         )
-    if not 0 <= labels <= 1 or (labels and mode not in (None, "kdpl")):
+    if labels and mode not in (None, "kdpl"):
         raise ValueError(f"labels = {labels}: give the share of labels, 0 to 1, that the mode kdpl may learn from.")
     mode = mode or ("kdpl" if world.classnames else "kdpl-ca")
     if mode != "kdpl-ca" and not world.classnames:
@@ -159,6 +163,7 @@ def _chosen_mode(world: World, folder: str | Path, mode: str | None, labels: flo
     has_labels = bool((world.train.labels >= 0).all())
     if (mode == "labels" or labels) and not has_labels:
         raise ValueError(f"The pictures of {folder} have no labels: use a subfolder for each class, or the mode kdpl.")
+    check_chosen(mode, k, labels, len(world.train), len(world.dictionary))
     return mode
 
 
@@ -177,9 +182,14 @@ def _recipe(
     return replace(recipe, **{field: value for field, value in asked.items() if value is not None})
 
 
-def _write_files(learned: Learner, world: World, job: Training, out: Path, onnx: bool) -> dict[str, Path]:
+def _write_files(
+    learned: Learner, world: World, job: Training, out: Path, onnx: bool, report: Report = lambda line: None
+) -> dict[str, Path]:
     """The learned prompts, and where class names are fixed text features a classifier of them."""
     names = world.classnames or None
+    classifiers = ["classifier.safetensors", *["classifier.onnx"] * onnx] if names and has_classifier(learned) else []
+    for path in remove_earlier(out, classifiers):
+        report(f"removed: {path}, which was of earlier prompts")
     files = {"learned": save_learner(learned, out / "learned.safetensors", job.recipe, names)}
     # Whoever shares the folder with git shares no features of the pictures.
     write_whole(out / ".gitignore", lambda part: part.write_text(IGNORED, encoding="utf-8"))

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from ..experiments.training import Training
 from ..learners import Learner
+from ..support.disk import digest
 from ..support.markdown import as_code, plain_words
 from ..worlds.world import World
 
 OWN_ERRORS = {"labels": "", "pseudo-labels": " Where the student is sure and errs, it learns to err."}
 
 HEADING = "# Prompts learned from "  # by which a later run knows its own page
+SEAL = "<!-- kdpl adapt writes this page again as long as nobody has changed it: "  # and the digest of all before it
 
 
 def model_card(
@@ -75,6 +77,19 @@ def model_card(
         "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def sealed(card: str) -> str:
+    """The card with a last line, unseen where it is shown, by which ``is_untouched`` knows it."""
+    return f"{card}{SEAL}{digest(card)} -->\n"
+
+
+def is_untouched(page: str) -> bool:
+    """Whether a page is a model card as it was written; those of earlier versions do not say."""
+    if f"\n{HEADING}" not in f"\n{page}":
+        return False
+    card, seal, rest = page.rpartition(SEAL)
+    return not seal or rest == f"{digest(card)} -->\n"
 
 
 def front_matter(folder: str, job: Training, measured: dict[str, float]) -> list[str]:

@@ -62,8 +62,8 @@ def check(
     """
     right = [_check_step(report)]
     compared = 0
-    for model, world in _there(models, worlds, root, report):
-        published = published_top1(model.name, world.name)
+    for model, name, world in _there(models, worlds, root, report):
+        published = published_top1(model.name, name)  # of what was asked for: a folder may be called like a data set
         if published is None:
             report(f"{model.name} on {world.name}: no published number is known here.")
             continue
@@ -92,12 +92,12 @@ def compare(setup: Setup, pictures: Split, published: float) -> tuple[bool, str]
 
 def _there(
     models: Sequence[Model], worlds: Sequence[str], root: str | Path | None, report: Callable[[str], None]
-) -> Iterator[tuple[VLM, World]]:
+) -> Iterator[tuple[VLM, str, World]]:
     """Every model with every data set that is there or can be fetched; what cannot is said, with where to put it."""
-    found = []
+    found = {}
     for name in worlds:
         try:
-            found.append(load_world(name, root))
+            found[name] = load_world(name, root)
         except FileNotFoundError as error:
             report(f"{name} was not checked: {error} {MIRROR}.")
     for name, weights in models:
@@ -106,8 +106,8 @@ def _there(
         except FileNotFoundError as error:
             report(f"{name} was not checked: {error} Then: kdpl check --model {name}//path/to/file.")
             continue
-        for world in found:
-            yield vlm, world
+        for asked, world in found.items():
+            yield vlm, asked, world
 
 
 # --- causes --------------------------------------------------------------------------------------------------------

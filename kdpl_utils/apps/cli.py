@@ -10,31 +10,36 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..support.markdown import one_line
+from ..support.disk import as_path
+from ..support.markdown import one_line, without_controls
 from ..support.values import whole
+
+SEVERAL = {"nargs": "+", "action": "extend"}  # also in pieces: --names cat --names dog are two names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; what the user did wrong is a sentence and status 2, what was lost on the way is 1, Ctrl-C 130."""
     from ..experiments.slurm import RunsFailed
 
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a console without these letters shows "?" instead of an error
-            stream.reconfigure(errors="replace")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started this
+            setattr(sys, name, open(os.devnull, "w"))
+        if hasattr(getattr(sys, name), "reconfigure"):  # a console without these letters shows "?" instead of an error
+            getattr(sys, name).reconfigure(errors="replace")
     args = parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             return args.run(args)
     except RunsFailed as error:
-        sys.stderr.write(f"kdpl {args.command}: {error}\n")
+        _complain(args.command, error)
         return 1
     except KeyboardInterrupt:
         goes_on = "; the same command goes on" if args.command in ("adapt", "reproduce") else ""
-        sys.stderr.write(f"kdpl {args.command}: stopped{goes_on}\n")
+        _complain(args.command, f"stopped{goes_on}")
         return 130  # as shells say it
     except (ValueError, OSError, ModuleNotFoundError, FloatingPointError, MemoryError) as error:
-        sys.stderr.write(f"kdpl {args.command}: {error}\n")
+        _complain(args.command, error)
         return 2
 
 
@@ -49,13 +54,23 @@ def parser() -> argparse.ArgumentParser:
 
 def _say(line: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")  # a path may be no text
-    sys.stdout.flush()
+    line = without_controls(line).encode(encoding, "backslashreplace").decode(encoding)  # a path may be no text
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read it has seen enough, as "| head" has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would raise once more at the end
+        raise SystemExit(128 + 13) from None  # as shells say it of a program that the pipe ended
+
+
+def _complain(command: str, what: object) -> None:
+    """One line; what a file is called does nothing to the console."""
+    sys.stderr.write(f"kdpl {command}: {one_line(str(what))}\n")
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
     """The sentence alone: where in the package it was said helps no user."""
-    sys.stderr.write(f"kdpl: {message}\n")
+    sys.stderr.write(f"kdpl: {one_line(str(message))}\n")
 
 
 # --- worlds --------------------------------------------------------------------------------------------------------
@@ -84,10 +99,10 @@ def _add_check(commands) -> None:
         "is told with its likely cause, what could not be fetched with where to put it.",
     )
     command.add_argument(
-        "--model", type=_model, nargs="+", help="name/weights, or name//path/to/file (default: OpenAI's RN50, ViT-B/32)"
+        "--model", type=_model, **SEVERAL, help="name/weights, or name//path/to/file (default: OpenAI's RN50, ViT-B/32)"
     )
-    command.add_argument("--world", nargs="+", help="data sets (default: some small ones)")
-    command.add_argument("--root", type=Path, help="folder of the real data sets (default: $KDPL_DATA)")
+    command.add_argument("--world", **SEVERAL, help="data sets (default: some small ones)")
+    command.add_argument("--root", help="folder of the real data sets (default: $KDPL_DATA)")
     command.set_defaults(run=_check)
 
 
@@ -110,8 +125,8 @@ def _add_adapt(commands) -> None:
         description="Learn prompts from a folder of pictures: a subfolder for each class, or just pictures with "
         "--names for what may be in them, or without any names (the teacher then picks them from a dictionary).",
     )
-    command.add_argument("folder", type=Path, help="or webdataset shards, in quotes: 'train-{000..146}.tar'")
-    command.add_argument("--out", type=Path, required=True, help="folder for prompts, classifier and model card")
+    command.add_argument("folder", help="or webdataset shards, in quotes: 'train-{000..146}.tar'")
+    command.add_argument("--out", required=True, help="folder for prompts, classifier and model card")
     _add_names(command)
     command.add_argument("--mode", choices=MODES)
     command.add_argument("--learner", default="coop", choices=LEARNERS)
@@ -146,8 +161,8 @@ def _adapt(args: argparse.Namespace) -> int:
 
 def _add_predict(commands) -> None:
     command = commands.add_parser("predict", help="name what is in pictures, with a file that adapt wrote")
-    command.add_argument("file", type=Path, help="classifier.safetensors, or learned.safetensors")
-    command.add_argument("pictures", type=Path, nargs="+", help="files, or folders of them")
+    command.add_argument("file", help="classifier.safetensors, or learned.safetensors")
+    command.add_argument("pictures", nargs="+", help="files, or folders of them")
     command.add_argument("--student", type=_model, help="the model it belongs to, if its weights came from a file")
     command.add_argument("--teacher", type=_model, help="of a PromptKD: no file can hold it")
     _add_names(command, of_a_folder=False)
@@ -164,7 +179,7 @@ def _predict(args: argparse.Namespace) -> int:
     for path, row, problem in named_pictures(lambda images: predict(images, top), args.pictures):
         if problem:  # of one picture: the others are named all the same
             status = 2
-            sys.stderr.write(f"kdpl predict: {problem}\n")
+            _complain("predict", problem)
         else:
             _say(f"{one_line(path)}: " + ", ".join(f"{one_line(name)} {p:.0%}" for name, p in row))
     return status
@@ -178,10 +193,10 @@ def _add_inspect(commands) -> None:
         "what both say, and how well calibrated and how right they are where subfolders are labels. The page is "
         "complete in itself: it needs neither a network nor this program.",
     )
-    command.add_argument("folder", type=Path, help="pictures; those in a subfolder are labelled by its name")
+    command.add_argument("folder", help="pictures; those in a subfolder are labelled by its name")
     command.add_argument("--teacher", type=_model, help="name/weights (default: ViT-L-14-quickgelu/openai)")
     command.add_argument("--student", type=_model, help="name/weights (default: ViT-B-32-quickgelu/openai)")
-    command.add_argument("--learned", type=Path, help="a file that adapt wrote: shows its student before and after")
+    command.add_argument("--learned", help="a file that adapt wrote: shows its student before and after")
     _add_names(command)
     command.add_argument(
         "--dictionary", help="imagenet21k, open_images, or a file of names, of which the teacher chooses (default "
@@ -191,7 +206,7 @@ def _add_inspect(commands) -> None:
     command.add_argument("--scale", default="own", choices=("own", "student"), help="of the teacher's logits")
     _add_precision(command)
     command.add_argument("--most", type=int, default=200, help="pictures in the page, at most (default: 200)")
-    command.add_argument("--out", type=Path, default=Path("inspect.html"), help="the page (default: inspect.html)")
+    command.add_argument("--out", default="inspect.html", help="the page (default: inspect.html)")
     command.add_argument("--no-open", action="store_true", help="do not open the page in the browser")
     command.set_defaults(run=_inspect)
 
@@ -216,8 +231,8 @@ def _opened(path: Path) -> bool:
 
 
 def _add_names(command, of_a_folder: bool = True) -> None:
-    command.add_argument("--names", nargs="+", help="class names")
-    command.add_argument("--names-file", type=Path, help="a text file with a class name a line")
+    command.add_argument("--names", **SEVERAL, help="class names")
+    command.add_argument("--names-file", help="a text file with a class name a line")
     if of_a_folder:
         command.add_argument(
             "--flat", action="store_true", help="subfolders are no classes: all pictures are unlabelled"
@@ -225,22 +240,23 @@ def _add_names(command, of_a_folder: bool = True) -> None:
 
 
 def _class_names(args: argparse.Namespace) -> list[str] | None:
-    """The class names that were typed, or those of the file; several in one argument, between commas, are several."""
+    """The class names that were typed, or those of the file; those between commas are several."""
     from ..worlds.dictionaries import read_names
 
     if args.names and args.names_file:
         raise ValueError("--names and --names-file are both there: give one of them.")
-    if args.names_file:
-        if not args.names_file.is_file():
-            raise FileNotFoundError(
-                f"There is no names file {args.names_file}: give a text file with a class name a line."
-            )
-        names = read_names(args.names_file)
+    if args.names_file is not None:
+        path = as_path(args.names_file)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no names file {path}: give a text file with a class name a line.")
+        names = read_names(path)
         if not names:
-            raise ValueError(f"{args.names_file} has no class name in it: write one a line.")
+            raise ValueError(f"{path} has no class name in it: write one a line.")
         return names
-    if args.names and len(args.names) == 1 and "," in args.names[0]:
-        names = [name.strip() for name in args.names[0].split(",") if name.strip()]
+    typed = args.names or []
+    # banana, beer mug, bottle: the shell has cut it at the spaces, and a comma ends each name but the last.
+    if any(name.endswith(",") for name in typed) or (len(typed) == 1 and "," in typed[0]):
+        names = [name.strip() for name in " ".join(typed).split(",") if name.strip()]
         _say(f"--names is read as {len(names)} names: {' | '.join(one_line(name) for name in names)}")
         return names
     return args.names
@@ -263,8 +279,8 @@ def _add_precision(command) -> None:
 
 def _add_reproduce(commands) -> None:
     from ..experiments.plan import TABLES
-    from ..experiments.training import MODES, PAPER_MODES
-    from ..learners import LEARNERS, PROMPT_LEARNERS
+    from ..experiments.training import MODES
+    from ..learners import LEARNERS
 
     command = commands.add_parser(
         "reproduce",
@@ -274,25 +290,23 @@ def _add_reproduce(commands) -> None:
     )
     command.add_argument("--table", default="base-to-novel", choices=TABLES)
     command.add_argument(
-        "--world", nargs="+", default=["emoji"], help="the data set to train on (kdpl worlds lists them), or several, "
+        "--world", **SEVERAL, help="the data set to train on (kdpl worlds lists them; default: emoji), or several, "
         "which get a table each and one of their averages",
     )  # fmt: skip
     command.add_argument(
-        "--targets", nargs="+", default=[], help="data sets to test on, for --table cross-dataset (default: the "
+        "--targets", **SEVERAL, default=[], help="data sets to test on, for --table cross-dataset (default: the "
         "paper's ten for imagenet, the other groups for a group of the emoji world)",
     )  # fmt: skip
+    command.add_argument("--learner", **SEVERAL, choices=LEARNERS, help="default: the paper's five")
     command.add_argument(
-        "--learner", nargs="+", default=list(PROMPT_LEARNERS), choices=LEARNERS, help="default: the paper's five"
-    )
-    command.add_argument(
-        "--mode", nargs="+", default=list(PAPER_MODES), choices=MODES, help="default: the paper's three; the others "
+        "--mode", **SEVERAL, choices=MODES, help="default: the paper's three; the others "
         "are controls without labels",
     )  # fmt: skip
     command.add_argument("--seeds", type=int, default=3, help="how many, from 1 on (default: 3)")
-    command.add_argument("--shots", type=int, nargs="+", default=None, help="pictures a class (default: 16)")
+    command.add_argument("--shots", type=int, **SEVERAL, help="pictures a class (default: 16)")
     command.add_argument("--labelled", type=float, help="share of labels, 0 to 1, that kdpl learns from as well")
     command.add_argument("--student", type=_model, help="name/weights, e.g. RN50-quickgelu/openai")
-    command.add_argument("--teacher", type=_model, nargs="+", help="one, or several to be averaged")
+    command.add_argument("--teacher", type=_model, **SEVERAL, help="one, or several to be averaged")
     _add_precision(command)
     command.add_argument("--scale", choices=("student", "own"), help="of the teacher's logits (default: student)")
     command.add_argument("--k", type=int, help="names kept for a batch without class names")
@@ -300,12 +314,12 @@ def _add_reproduce(commands) -> None:
     command.add_argument("--epochs", type=int)
     command.add_argument("--batch-size", type=int)
     command.add_argument("--lr", type=float)
-    command.add_argument("--out", type=Path, default=Path("results"), help="folder of all runs (default: results)")
-    command.add_argument("--root", type=Path, help="folder of the real data sets (default: $KDPL_DATA)")
+    command.add_argument("--out", default="results", help="folder of all runs (default: results)")
+    command.add_argument("--root", help="folder of the real data sets (default: $KDPL_DATA)")
     command.add_argument("--workers", type=int, help="processes side by side (default: one for each GPU)")
     command.add_argument("--cluster", choices=("slurm", "local"), help="send the runs to a cluster (submitit)")
     command.add_argument(
-        "--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="what each job asks for: cpus_per_task, "
+        "--slurm", **SEVERAL, default=[], metavar="KEY=VALUE", help="what each job asks for: cpus_per_task, "
         "gpus_per_node, mem_gb, timeout_min, or an option of sbatch, as partition=… or account=…",
     )  # fmt: skip
     command.set_defaults(run=_reproduce)
@@ -316,19 +330,23 @@ def _reproduce(args: argparse.Namespace) -> int:
     from ..experiments.plan import plan
     from ..experiments.slurm import RunsFailed
     from ..experiments.terms import LEGEND
+    from ..experiments.training import PAPER_MODES
+    from ..learners import PROMPT_LEARNERS
 
     whole(args.seeds, "--seeds", 1)
     if args.workers is not None:
         whole(args.workers, "--workers", 1)
+    worlds, learners = args.world or ["emoji"], args.learner or list(PROMPT_LEARNERS)
+    modes = args.mode or list(PAPER_MODES)
     shots = args.shots or ([1, 2, 4, 8, 16] if args.table == "few-shot" else [16])
     fields = ("student", "scale", "k", "views", "labelled", "precision", "epochs", "batch_size", "lr")
     options = {field: getattr(args, field) for field in fields}
     plans = [
         plan(
-            args.table, world, args.learner, args.mode, range(1, args.seeds + 1), shots, args.targets, args.root,
+            args.table, world, learners, modes, range(1, args.seeds + 1), shots, args.targets, args.root,
             teachers=args.teacher and tuple(args.teacher), **options,
         )
-        for world in args.world
+        for world in worlds
     ]  # fmt: skip
     failure = None
     try:
@@ -339,7 +357,7 @@ def _reproduce(args: argparse.Namespace) -> int:
     except RunsFailed as error:  # what is complete has its table all the same
         failure = error
     title = "top-1 in per cent, mean ± standard deviation over seeds"
-    for world, pairs in zip(args.world, plans):
+    for world, pairs in zip(worlds, plans):
         _say(f"\n{args.table}, {world}, {title}\n\n{_markdown(tables.table_rows(pairs, args.out))}")
     if len(plans) > 1:
         rows = _markdown(tables.average_rows(plans, args.out))

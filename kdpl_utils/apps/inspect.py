@@ -10,7 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..support.disk import as_path
 from ..support.pictures import as_picture
+from ..support.tensors import as_labels
+from ..support.values import real, whole
 from ..vlm import TEMPLATE, VLM, check_names, encode_images, encode_names, logits
 from ..widgets.distributions import teacher_student
 from ..widgets.explorer import Explorer
@@ -46,7 +49,9 @@ def inspect_pair(
     Raises:
         ValueError: no pictures, an unreadable one, names that are empty or double, or labels that do not fit.
     """
-    names = check_names(classnames)
+    names, k = check_names(classnames), whole(k, "k", 1)
+    if teacher_scale is not None:
+        teacher_scale = real(teacher_scale, "teacher_scale", 0, above=True)
     if isinstance(images, Split):
         labels = images.labels if labels is None else labels
         images = images.images
@@ -54,7 +59,7 @@ def inspect_pair(
     if not len(pictures):
         raise ValueError("There are no images to inspect: give at least one.")
     if labels is not None:
-        labels = torch.as_tensor(labels).cpu()
+        labels = as_labels(labels).cpu()
         if labels.shape != (len(pictures),) or labels.min() < -1 or labels.max() >= len(names):
             raise ValueError(f"labels must be {len(pictures)} numbers from -1 to {len(names) - 1}, one for each image.")
     teacher_logits, _ = _scores(_vlm(teacher, "teacher"), pictures, names, templates, teacher_scale)
@@ -85,7 +90,7 @@ def _scores(
 
 def folder_images(folder: str | Path) -> Sequence[Image.Image]:
     """The pictures under a folder, sorted by path, each opened when looked at."""
-    paths = find_pictures(Path(folder).expanduser())
+    paths = find_pictures(as_path(folder))
     return Lazy(len(paths), lambda i: open_photo(paths[i], upright=True))
 
 

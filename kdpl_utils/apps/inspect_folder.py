@@ -16,6 +16,8 @@ from ..learners.classifier import Classifier, kind_of, load_classifier, model_of
 from ..learners.saving import load_learner
 from ..loading import load_vlm, shipped_models
 from ..protocol import all_logits
+from ..support.disk import as_path
+from ..support.values import whole
 from ..towers.words import ClassNames
 from ..vlm import VLM, Pixels, check_names, encode_images, encode_names, logits
 from ..worlds.datasets import data_folder
@@ -67,8 +69,7 @@ def inspect_folder(
         FileNotFoundError: a folder, a file or weights are not there.
     """
     out = page_path(out)
-    if k < 2 or most < 1:
-        raise ValueError(f"k is {k} and most is {most}: give at least 2 names and 1 picture.")
+    k, most = whole(k, "k", 2), whole(most, "most", 1)
     student = student or (model_of(learned) if learned else STUDENTS[0])
     teacher = teacher or (EMOJI_TEACHERS[-1] if student[0] in shipped_models() else TEACHERS[1])
     if learned is None and tuple(teacher) == tuple(student):
@@ -76,7 +77,7 @@ def inspect_folder(
     pictures = FolderPictures(folder, labelled)
     report(f"{len(pictures)} pictures.")
     names = _names_at_hand(pictures, classnames, dictionary, learned)
-    entries = load_dictionary(dictionary or "imagenet21k", data_folder(None)) if names is None else ()
+    entries = load_dictionary(dictionary or "imagenet21k", data_folder) if names is None else ()
     student_vlm, teacher_vlm = (load_vlm(*model, precision=precision) for model in (student, teacher))
     trained = None if learned is None else _load_learned(learned, student_vlm, teacher_vlm)
     comparison = compare(pictures, teacher_vlm, student_vlm, trained, names, entries, k, scale, report)
@@ -151,14 +152,15 @@ class FolderPictures(Sequence):
     """
 
     def __init__(self, folder: str | Path, labelled: bool | None = None):
-        self.folder = Path(folder).expanduser().resolve()
+        self.folder = as_path(folder).resolve()
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             files = read_folder(self.folder, labelled=labelled)
         # All pictures are looked at, whatever part they would be cut into for training. The page may be sent to others,
         # so it does not tell where the folder lies.
         sentences = [str(one.message).replace(str(self.folder), self.folder.name) for one in said]
-        self.warnings = [sentence for sentence in sentences if "each class is cut" not in sentence]
+        of_training = ("each class is cut", "pictures to test on are copies")
+        self.warnings = [sentence for sentence in sentences if not any(words in sentence for words in of_training)]
         pairs = sorted([*files.train, *files.val, *files.test])
         self.paths = [str(path) for path, _ in pairs]
         # "" for a picture that lies in no class's folder, though others do

@@ -30,7 +30,7 @@ from ..evaluate import (
     reliability_curve,
     top1_agreement,
 )
-from ..support.disk import write_whole
+from ..support.disk import as_path, write_whole
 from ..support.version import __version__
 from .inspect_drawings import bars_svg, reliability_svg, thumbnail
 
@@ -76,8 +76,10 @@ class Comparison:
 
 def page_path(out: str | Path) -> Path:
     """Where the page goes: into a folder by its usual name, and never over a file that is no such page."""
-    path = Path(out).expanduser()
+    path = as_path(out)
     path = path / "inspect.html" if path.is_dir() else path
+    if path.exists() and not path.is_file():  # a pipe or a console would be waited for
+        raise ValueError(f"{path} is no regular file: give another place with --out.")
     if path.exists():
         with path.open(encoding="utf-8", errors="replace") as file:
             if GENERATOR not in file.read(2_000):

@@ -12,6 +12,7 @@ from ..learners.base import predict
 from ..learners.classifier import load_classifier, model_of
 from ..learners.saving import holds, load_learner, saved_names
 from ..loading import load_vlm
+from ..support.disk import as_path
 from ..support.pictures import open_picture
 from ..support.prefetch import ahead
 from ..worlds.finding import find_pictures
@@ -35,6 +36,7 @@ def predictor(
     Raises:
         ValueError: a file of another kind, or learned prompts and no names.
     """
+    path = as_path(path)
     vlm = load_vlm(*(student or model_of(path)))
     if holds(path, "classifier"):
         if classnames is not None:
@@ -44,12 +46,16 @@ def predictor(
     names = saved_names(path) if classnames is None else list(classnames)
     if names is None:
         raise ValueError(f"{path} holds prompts without class names: give some with --names.")
+    if len(names) == 1:
+        raise ValueError(f"{names[0]!r} alone is no choice: give at least two names.")
     with torch.no_grad():
         classify = learner.classifier(names)
     return lambda images, k: predict(vlm, classify, images, names, k)
 
 
-def named_pictures(predict: Callable[[Sequence], list[Row]], paths: Sequence[Path]) -> Iterator[tuple[str, Row, str]]:
+def named_pictures(
+    predict: Callable[[Sequence], list[Row]], paths: Sequence[str | Path]
+) -> Iterator[tuple[str, Row, str]]:
     """For each picture its path and what ``predict`` says of it, or why it cannot be read.
 
     A folder stands for all pictures in it, at any depth.
@@ -61,15 +67,23 @@ def named_pictures(predict: Callable[[Sequence], list[Row]], paths: Sequence[Pat
         yield path, [] if image is None else predict([image])[0], problem
 
 
-def _every(paths: Sequence[Path]) -> Iterator[str]:
-    for path in paths:
-        if path.is_dir():
-            yield from find_pictures(path)
+def _every(paths: Sequence[str | Path]) -> Iterator[tuple[str, str]]:
+    """Each picture's path, or a path with the reason why there is none: one of several folders costs no other."""
+    for given in paths:
+        try:
+            path = as_path(given)
+            found = find_pictures(path) if path.is_dir() else [str(path)]
+        except (ValueError, OSError) as error:
+            yield str(given), str(error)
         else:
-            yield str(path)
+            for picture in found:
+                yield picture, ""
 
 
-def _opened(path: str) -> tuple[str, Image.Image | None, str]:
+def _opened(found: tuple[str, str]) -> tuple[str, Image.Image | None, str]:
+    path, problem = found
+    if problem:
+        return path, None, problem
     try:
         return path, open_picture(path), ""
     except (ValueError, OSError) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..support.disk import digest, say_damaged
+from ..support.disk import as_path, digest, say_damaged
 from ..support.locks import Busy, alone
 from ..support.prefetch import openers
 from ..support.tensors import check_finite, read_tensors, write_tensors
@@ -39,7 +39,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: str | Path | None):
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else as_path(folder)
 
     def features(self, vlm: VLM, pictures: Split) -> Tensor:
         """``encode_images(vlm, pictures.images)``, from the disk where it is there; not kept without a key."""

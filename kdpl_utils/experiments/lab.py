@@ -26,7 +26,7 @@ from ..loading import load_vlm, weights_identity
 from ..protocol import all_logits, classifier_scores, evaluation_inputs, train_learner
 from ..shots import coop_few_shot, few_shot, random_subset
 from ..support.checkpoint import Checkpoint
-from ..support.disk import checksum, digest, read_json, remove_abandoned, say_damaged, write_json
+from ..support.disk import as_path, checksum, digest, read_json, remove_abandoned, say_damaged, write_json
 from ..support.locks import alone, say
 from ..vlm import TEMPLATE, VLM, Pixels, Templates, drop_text_tower, encode_images, encode_names, logits
 from ..worlds.load import load_world
@@ -50,7 +50,7 @@ class Lab:
         progress: bool = False,
         report: Callable[[str], None] = say,
     ):
-        self.out, self.root, self.device, self.progress, self.report = Path(out), root, device, progress, report
+        self.out, self.root, self.device, self.progress, self.report = as_path(out), root, device, progress, report
         remove_abandoned(self.out)
         self.cache = FeatureCache(self.out / "features")
         self.vlms: dict[tuple, VLM] = {}

@@ -16,7 +16,16 @@ from ..support.values import listed, seed_of, whole
 from ..train import Recipe
 from ..worlds.load import load_world
 from ..worlds.world import World
-from .training import MODES, WITH_DICTIONARY, Evaluation, Training, evaluation_digest, training_digest, unsuited
+from .training import (
+    MODES,
+    WITH_DICTIONARY,
+    Evaluation,
+    Training,
+    check_chosen,
+    evaluation_digest,
+    training_digest,
+    unsuited,
+)
 
 TABLES = ("base-to-novel", "domain", "cross-dataset", "few-shot")
 ON_TRANSFORMERS = ("vpt", "maple", "promptsrc", "promptkd")  # they change the image tower
@@ -49,9 +58,10 @@ def plan(
         ValueError: unknown names, or no targets.
         FileNotFoundError: a data set is not there: said now, not after hours of training.
     """
-    learners, modes, targets = (listed(given) for given in (learners, modes, targets))
-    seeds = [seed_of(seed) for seed in listed(seeds)]
-    shots = [whole(n, "shots", 1) for n in listed(shots)]
+    world = str(world)
+    learners, modes, targets = (_once(given) for given in (learners, modes, targets))
+    seeds = _once(seed_of(seed) for seed in listed(seeds))
+    shots = _once(whole(n, "shots", 1) for n in listed(shots))
     options = _checked(options)
     for what, given, known in (("table", [table], TABLES), ("learner", learners, LEARNERS), ("mode", modes, MODES)):
         if wrong := [g for g in given if g not in known]:
@@ -60,6 +70,7 @@ def plan(
     suited = [pair for pair in pairs if not unsuited(*pair)]
     if pairs and not suited:
         raise ValueError(unsuited(*pairs[0]))
+    _say_left_out([pair for pair in pairs if pair not in suited])
     labelled = options.get("labelled") or 0.0
     if not isinstance(labelled, int | float) or not 0 <= labelled <= 1 or (labelled and "kdpl" not in modes):
         raise ValueError(f"labelled = {labelled}: give the share of labels, 0 to 1, that mode 'kdpl' may learn from.")
@@ -96,8 +107,23 @@ def _check_job(job: Training, place: World) -> None:
             f"{job.learner} learns tokens in a vision transformer, and {job.student[0]} has none: leave the learner "
             "out, or choose another student."
         )
+    classes = place.base if job.classes == "base" else range(len(place.classnames))
+    pictures = job.shots * len(classes) or len(place.train)
+    check_chosen(job.mode, job.k, job.labelled, pictures, len(place.dictionary))
     if job.k > len(place.dictionary):
         raise ValueError(f"k = {job.k}, and the dictionary of {place.name} has {len(place.dictionary)} names.")
+
+
+def _once(given: object) -> list:
+    """Each of what was asked for, once: a run that is counted twice has no row in a table."""
+    return list(dict.fromkeys(listed(given)))
+
+
+def _say_left_out(pairs: Sequence[tuple[str, str]]) -> None:
+    """Runs that no learner can do; that only PromptKD has its own objective needs no word."""
+    for learner, mode in pairs:
+        if mode in WITH_DICTIONARY:
+            warnings.warn(f"{learner} in the mode {mode} is left out. {unsuited(learner, mode)}", stacklevel=3)
 
 
 def _check_labels(world: str, home: World, kind: str, judges: Sequence[World]) -> None:

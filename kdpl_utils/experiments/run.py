@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from ..support.disk import DiskFull, write_whole
+from ..support.disk import DiskFull, as_path, write_whole
 from ..support.locks import Busy
 from .lab import Lab
 from .plan import is_complete
@@ -49,7 +49,7 @@ def run(
     Raises:
         RunsFailed: at the end, if some runs failed; the others are complete.
     """
-    out, units = Path(out), {}
+    out, units = as_path(out), {}
     for job, evaluation in pairs:
         if not is_complete(job, evaluation, out):
             units.setdefault(json.dumps(asdict(job), sort_keys=True), (job, []))[1].append(evaluation)

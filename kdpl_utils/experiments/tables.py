@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..evaluate import harmonic_mean
 from ..learners import LEARNERS
 from ..protocol import paper_tables, summarise
-from ..support.disk import read_json
+from ..support.disk import as_path, read_json
 from .terms import is_transductive, labels_used, validation_used
 from .training import Evaluation, Training
 
@@ -32,7 +32,7 @@ class Method(NamedTuple):
 
 def table_rows(pairs: Sequence[tuple[Training, Evaluation]], out: str | Path) -> list[dict[str, str]]:
     """One row for each method, mode and number of shots: mean ± sd over the seeds that are complete, and how many."""
-    return _rows(_by_seed(pairs, Path(out)))
+    return _rows(_by_seed(pairs, as_path(out)))
 
 
 def average_rows(tables: Sequence[Sequence[tuple[Training, Evaluation]]], out: str | Path) -> list[dict[str, str]]:
@@ -44,7 +44,7 @@ def average_scores(
     tables: Sequence[Sequence[tuple[Training, Evaluation]]], out: str | Path
 ) -> dict[Method, dict[int, Scores]]:
     """Each method's scores by seed, averaged over several data sets; H is that of the averages (CoCoOp)."""
-    tables_by_method = [_by_seed(pairs, Path(out)) for pairs in tables]
+    tables_by_method = [_by_seed(pairs, as_path(out)) for pairs in tables]
     averaged: dict[Method, dict[int, Scores]] = {}
     for method in tables_by_method[0]:
         if not all(method in one for one in tables_by_method):

@@ -9,7 +9,7 @@ import torch
 
 from ..learners import Learner
 from ..vlm import Pixels
-from ..worlds.emoji import EMOJI_RECIPES
+from ..worlds.emoji import EMOJI_RECIPES, emoji_names
 from .training import Evaluation, Training
 
 LEGEND = (
@@ -38,8 +38,8 @@ def labels_used(job: Training) -> str:
 
 def validation_used(job: Training) -> str:
     """What was chosen on pictures left out: the emoji world's learning rates, and nothing of the published recipes."""
-    of_emoji = job.world.partition("/")[0] == "emoji" and job.learner in EMOJI_RECIPES
-    return "learning rate" if of_emoji else "none"
+    of_emoji = job.world in emoji_names() and job.world.partition("/")[0] == "emoji"  # no folder that is called so
+    return "learning rate" if of_emoji and job.learner in EMOJI_RECIPES else "none"
 
 
 @torch.no_grad()

@@ -37,6 +37,26 @@ def unsuited(learner: str, mode: str) -> str:
     return ""
 
 
+def check_chosen(mode: str, k: int, labelled: float, pictures: int, dictionary: int) -> None:
+    """Refuse numbers that a training could not use, or that its table could not name, before anything runs.
+
+    Args:
+        k: names kept for a batch, 0 for the usual number; ``dictionary``: of so many.
+        labelled: the share of so many ``pictures`` whose labels are learned from.
+
+    Raises:
+        ValueError: says which.
+    """
+    if mode in WITH_DICTIONARY and dictionary < 2:
+        raise ValueError(f"The dictionary has {dictionary} name to choose from: give at least two, better thousands.")
+    if mode in WITH_DICTIONARY and k == 1:
+        raise ValueError("k is 1: give at least 2 names to choose among for a batch, or 0 for the usual number.")
+    if labelled and not round(labelled * pictures):
+        raise ValueError(
+            f"The share {labelled:g} of {pictures} pictures is none of them: give a larger share of labels."
+        )
+
+
 def _short_digest(*values) -> str:
     """Ten digits, short enough for the name of a folder; the order of dictionaries does not count."""
     return digest(json.dumps(values, sort_keys=True))[:10]

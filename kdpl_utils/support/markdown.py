@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 
 def one_line(text: str) -> str:
@@ -12,6 +13,15 @@ def one_line(text: str) -> str:
     'a [31mb'
     """
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def without_controls(text: str) -> str:
+    """The text, whose lines stay lines, without what moves a cursor or colours a console.
+
+    >>> without_controls("a\\x1b[31mb\\nc")
+    'a [31mb\\nc'
+    """
+    return "".join(" " if unicodedata.category(c) == "Cc" and c != "\n" else c for c in text)
 
 
 def as_code(text: str) -> str:

@@ -186,7 +186,10 @@ def test_shards_need_no_unpacking(pictures, words, tmp_path, capsys):
         (["--mode", "labels", "--names", "a", "b"], "have no labels"),
         (["--dictionary", "nowhere.txt"], "nowhere.txt"),
         (["--labels", "0.5", "--names", "a", "b"], "have no labels"),
-        (["--labels", "1.5", "--names", "a", "b"], "give the share of labels, 0 to 1"),
+        (
+            ["--labels", "1.5", "--names", "a", "b"],
+            "the share of labels is 1.5: give a number",
+        ),
     ],
 )
 def test_wrong_wishes_are_one_sentence(pictures, words, tmp_path, capsys, more, sentence):
