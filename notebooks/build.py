@@ -183,8 +183,27 @@ def text_of(path: Path, which: str = "student") -> str:
     return nbformat.writes(notebook(path, which)) + "\n"
 
 
+def was_run(path: Path) -> bool:
+    """Whether somebody has worked in a notebook: those that are written here have no outputs."""
+    if not path.is_file():
+        return False
+    cells = nbformat.read(path, as_version=4).cells
+    return any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+
+
 def write(folder: Path, which: str) -> list[Path]:
+    """Write one version of every lesson.
+
+    Raises:
+        FileExistsError: a notebook there was worked in, and what was typed would be lost; nothing is written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    worked_in = [path.stem for path in sources() if was_run(folder / f"{path.stem}.ipynb")]
+    if worked_in:
+        raise FileExistsError(
+            f"Somebody has worked in {', '.join(worked_in)} in {folder}: move what is to be kept away, or clear the "
+            "outputs of the rest."
+        )
     written = []
     for path in sources():
         target = folder / f"{path.stem}.ipynb"
@@ -223,4 +242,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FileExistsError as error:
+        sys.exit(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import types
 from collections.abc import Callable
 
@@ -263,6 +264,11 @@ def _in_closure_world(function: Callable, batch: Tensor):
     return loss, *torch.autograd.grad(loss, leaves, allow_unused=True)
 
 
+def _names_of(answer: object) -> dict:
+    """The notebook's names, which a function finds; what is none, such as its result, was made in the notebook, too."""
+    return getattr(answer, "__globals__", vars(sys.modules["__main__"]))
+
+
 def right_kdpl(batch: Tensor, loss: Callable = symmetric_kl) -> Tensor:
     return loss(teacher_logits[batch], student_logits(batch, base_names))
 
@@ -281,7 +287,7 @@ kdpl = Exercise(
     observe=_in_closure_world,
     observed="the loss, and the gradients that it sends to the student and to the teacher (None: nothing teaches it)",
     substitute=lambda answer: types.FunctionType(
-        right_kdpl.__code__, answer.__globals__, "kdpl", right_kdpl.__defaults__
+        right_kdpl.__code__, _names_of(answer), "kdpl", right_kdpl.__defaults__
     ),
     mutants={
         "gradient into the teacher": Mutant(

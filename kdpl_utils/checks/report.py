@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..support.disk import write_whole
 from ..support.version import __version__
 from .engine import RECORDS, RIGHT
 from .prediction import PREDICTIONS
@@ -33,6 +34,5 @@ def export(path: str | Path, who: str = "") -> Path:
         for name, p in PREDICTIONS.items()
     }
     report = {"who": who, "kdpl_utils": __version__, "exercises": RECORDS, "predictions": predictions}
-    path = Path(path)
-    path.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    return path
+    text = json.dumps(report, ensure_ascii=False, indent=2) + "\n"
+    return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
