@@ -6,12 +6,13 @@ KDPL: Improving Zero-shot Generalization of Learned Prompts via Unsupervised Kno
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import LongTensor, Tensor
 
-from .support.values import whole
+from .support.tensors import check_tensor
+from .support.values import real, whole
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
@@ -20,6 +21,8 @@ def _log_softmax(logits: Tensor) -> Tensor:
 
 
 def _pair(teacher_logits: Tensor, student_logits: Tensor) -> tuple[Tensor, Tensor]:
+    check_tensor(teacher_logits, "The teacher's logits")
+    check_tensor(student_logits, "The student's logits")
     if teacher_logits.shape != student_logits.shape or student_logits.ndim != 2 or not student_logits.numel():
         raise ValueError(
             "Teacher and student logits must be (B, C) for the same images and the same classes in the same order, "
@@ -50,8 +53,7 @@ def reverse_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
 
 def symmetric_kl(teacher_logits: Tensor, student_logits: Tensor, alpha: float = 0.5) -> Tensor:
     """KDPL's loss, alpha·KL(t‖s) + (1 − alpha)·KL(s‖t); (B, C), (B, C) → scalar; ½ is the published weight."""
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha weighs the two directions and must lie between 0 and 1, not {alpha}.")
+    alpha = real(alpha, "alpha", 0, 1)
     forward, reverse = forward_kl(teacher_logits, student_logits), reverse_kl(teacher_logits, student_logits)
     return alpha * forward + (1 - alpha) * reverse
 
@@ -65,12 +67,15 @@ def select_classes(teacher_logits: Tensor, k: int) -> LongTensor:
     >>> select_classes(torch.tensor([[9.0, 0, 8, 0], [0, 9, 0, 0], [0, 9, 0, 0]]), k=2).tolist()
     [1, 0]
     """
-    if teacher_logits.ndim != 2 or not len(teacher_logits):
+    if check_tensor(teacher_logits, "The teacher's logits").ndim != 2 or not len(teacher_logits):
         raise ValueError(f"Teacher logits must be (B, C) with at least one image, not {tuple(teacher_logits.shape)}.")
     k = whole(k, "k", 0)
     if not 1 <= k <= teacher_logits.shape[1]:
         raise ValueError(f"k must lie between 1 and the {teacher_logits.shape[1]} classes to choose from, not {k}.")
-    return _log_softmax(teacher_logits).exp().mean(0).topk(k).indices
+    probability = _log_softmax(teacher_logits).exp().mean(0)  # (C,)
+    if probability.isnan().any():  # which topk ranks first
+        raise ValueError("The teacher's logits are not finite for an image of this batch: no class can be chosen.")
+    return probability.topk(k).indices
 
 
 def mix_teachers(teacher_logits: Sequence[Tensor]) -> Tensor:
@@ -82,13 +87,19 @@ def mix_teachers(teacher_logits: Sequence[Tensor]) -> Tensor:
     >>> [round(p, 2) for p in mix_teachers([sure, unsure]).softmax(-1)[0].tolist()]
     [0.75, 0.25]
     """
-    if not len(teacher_logits):
+    if isinstance(teacher_logits, Mapping):
+        raise ValueError("The teachers are a dict: give a list of their logits, list(teachers.values()).")
+    teacher_logits = list(teacher_logits)
+    if not teacher_logits:
         raise ValueError("A mixture needs the logits of at least one teacher.")
-    shapes = {tuple(z.shape) for z in teacher_logits}
+    shapes = {tuple(check_tensor(z, "A teacher's logits").shape) for z in teacher_logits}
     if len(shapes) > 1 or len(next(iter(shapes))) != 2:
         raise ValueError(
             f"A mixture needs a list of logits (B, C), one for each teacher, of the same images and classes, not of "
             f"shapes {', '.join(map(str, sorted(shapes)))}."
         )
     logs = torch.stack([_log_softmax(z) for z in teacher_logits])
-    return logs.logsumexp(0) - math.log(len(logs))
+    mixed = logs.logsumexp(0) - math.log(len(logs))
+    if mixed.isnan().any():
+        raise ValueError("The logits of a teacher are not finite: look at its features and its precision.")
+    return mixed

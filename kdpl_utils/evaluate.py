@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .support.tensors import as_labels, as_numbers, check_tensor
 from .support.values import real, seed_of, whole
 
 
@@ -31,9 +33,9 @@ def check_scores(scores: Tensor, what: str) -> Tensor:
 
 
 def _scores(scores: Tensor, labels: Tensor | None = None, probabilities: bool = False) -> Tensor:
-    for what, value in (("Scores", scores), ("Labels", scores if labels is None else labels)):
-        if not isinstance(value, Tensor):
-            raise ValueError(f"{what} are a {type(value).__name__}: give a tensor, as torch.as_tensor makes it.")
+    check_tensor(scores, "Scores")
+    if labels is not None:
+        as_labels(check_tensor(labels, "Labels"))
     if scores.ndim != 2 or not scores.numel():
         raise ValueError(f"Scores must be (N, C) with at least one image, not of shape {tuple(scores.shape)}.")
     check_scores(scores, "The scores")
@@ -63,7 +65,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 def per_class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """Top-1 accuracy of each class's images, nan for a class without images; (N, C), (N,) → (C,)."""
-    hits, labels, n_classes = _hits(_scores(logits, labels), labels), labels.cpu(), logits.shape[1]
+    hits, labels, n_classes = _hits(_scores(logits, labels), labels), labels.cpu().long(), logits.shape[1]
     return labels[hits].bincount(minlength=n_classes) / labels.bincount(minlength=n_classes)
 
 
@@ -101,7 +103,7 @@ def entropy(probs: Tensor) -> Tensor:
 
 def top1_agreement(a: Tensor, b: Tensor) -> float:
     """Share of images for which two models name the same class; (N, C), (N, C) → 0…1."""
-    if a.shape != b.shape:
+    if check_tensor(a, "Scores").shape != check_tensor(b, "Scores").shape:
         raise ValueError(f"Two models agree only over the same images and classes, not {a.shape} and {b.shape}.")
     return _hits(_scores(a), _scores(b).argmax(-1)).double().mean().item()
 
@@ -112,7 +114,7 @@ def kl_bits(teacher_logits: Tensor, student_logits: Tensor, temperature: float =
     >>> kl_bits(torch.tensor([[0.0, -torch.inf]]), torch.zeros(1, 2)).item()  # certain against undecided
     1.0
     """
-    if teacher_logits.shape != student_logits.shape:
+    if check_tensor(teacher_logits, "Scores").shape != check_tensor(student_logits, "Scores").shape:
         raise ValueError(
             f"KL needs the same images and classes, not {teacher_logits.shape} and {student_logits.shape}."
         )
@@ -141,21 +143,37 @@ def pareto_front(cost: Sequence[float], gain: Sequence[float]) -> list[bool]:
     >>> pareto_front([1, 2, 3], [5, 4, 6])
     [True, False, True]
     """
-    pairs = list(zip(cost, gain))
+    costs, gains = _numbers(cost, "cost"), _numbers(gain, "gain")
+    if costs.shape != gains.shape or not np.isfinite([costs, gains]).all():
+        raise ValueError(f"cost and gain must be as many finite numbers; got {costs.tolist()} and {gains.tolist()}.")
+    pairs = list(zip(costs.tolist(), gains.tolist()))
     return [not any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in pairs) for cost, gain in pairs]
 
 
 def selection_recall(selected: Tensor, true: Tensor) -> float:
     """Share of the distinct true classes that were selected; (K,), (T,) class indices → 0…1."""
-    if not len(true):
+    selected, true = as_numbers(selected, "selected"), as_numbers(true, "true")
+    if not true.numel():
         raise ValueError("Recall needs at least one true class.")
     if torch.bool in (selected.dtype, true.dtype):
         raise ValueError("Recall compares indices of classes: give mask.nonzero().flatten() instead of a mask.")
     return torch.isin(true.unique().cpu(), selected.cpu()).double().mean().item()
 
 
-def _array(x: Tensor | Sequence) -> np.ndarray:
-    return x.detach().cpu().double().numpy() if isinstance(x, Tensor) else np.asarray(x)
+def _array(x: Tensor | Sequence, what: str) -> np.ndarray:
+    if isinstance(x, Tensor):
+        return x.detach().cpu().double().numpy()
+    if not isinstance(x, Iterable | Real) or isinstance(x, str | bytes | Mapping | set | frozenset):
+        raise ValueError(f"{what} is a {type(x).__name__}: give a list of numbers, one for each in one order.")
+    return np.asarray(x if hasattr(x, "__array__") or isinstance(x, Real) else list(x))
+
+
+def _numbers(x: Tensor | Sequence, what: str) -> np.ndarray:
+    array = _array(x, what)
+    try:
+        return array.astype(float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} does not hold numbers alone ({error}): give a list of them.") from error
 
 
 def paired_bootstrap(
@@ -170,8 +188,8 @@ def paired_bootstrap(
     Pairs are drawn with replacement (Efron & Tibshirani 1993, chapter 13); with ``groups`` (N,), whole groups are:
     the views of one drawing, say, are not independent.
     """
-    a, b = _array(a).astype(float), _array(b).astype(float)
-    groups = np.arange(a.size) if groups is None else _array(groups)
+    a, b, n = _numbers(a, "a"), _numbers(b, "b"), whole(n, "n", 1)
+    groups = np.arange(a.size) if groups is None else _array(groups, "groups")
     if a.ndim != 1 or not a.shape == b.shape == groups.shape:
         raise ValueError(
             f"a, b and groups must be (N,), for the same images; got {a.shape}, {b.shape}, {groups.shape}."
@@ -194,6 +212,7 @@ def paired_bootstrap(
 def paired_interval(before: Tensor | Sequence, after: Tensor | Sequence) -> tuple[float, float, float]:
     """Mean of after − before and its 95 % interval by Student's t; (n,), (n,) scores of the same n seeds.
 
+    ``before`` is one number where it depends on no seed.
     For a handful of seeds, whose differences are close to normal.  A percentile bootstrap of five covers the truth in
     about five of six cases where it promises nineteen of twenty (``tests/test_evaluate.py`` counts).  The interval
     speaks of other seeds, not of other pictures or classes.
@@ -206,8 +225,9 @@ def paired_interval(before: Tensor | Sequence, after: Tensor | Sequence) -> tupl
     """
     from scipy import stats  # takes a second to import, and only tables need it
 
-    before = _array(before).astype(float)
-    after = _array(after).astype(float)
+    before = _numbers(before, "before")
+    after = _numbers(after, "after")
+    before = np.full(after.shape, before) if before.ndim == 0 else before
     if before.ndim != 1 or before.shape != after.shape:
         raise ValueError(f"before and after must be (n,), for the same n seeds; got {before.shape} and {after.shape}.")
     difference = after - before

@@ -13,7 +13,7 @@ from urllib.error import URLError
 
 import torch
 
-from .support.disk import fingerprint
+from .support.disk import as_path, fingerprint
 from .support.shipped import data_file, data_root
 from .vlm import VLM
 
@@ -58,7 +58,7 @@ def load_vlm(
     if precision not in ("fp32", "bf16", "fp16"):
         raise ValueError(f"precision is {precision!r}: choose 'fp32', 'bf16' or 'fp16'.")
     check_model(name, pretrained)
-    pretrained, shipped, device = pretrained and str(pretrained), name in shipped_models(), device_of(device)
+    pretrained, shipped, device = _at_home(pretrained), name in shipped_models(), device_of(device)
     weights = str(data_file(f"models/{name}.safetensors")) if shipped and pretrained is None else pretrained
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
@@ -80,6 +80,7 @@ def weights_identity(name: str, pretrained: str | None) -> str:
 
     A published tag stands for itself; a file or a ``local-dir:`` folder for what is in it.
     """
+    pretrained = _at_home(pretrained)
     if pretrained is None and name in shipped_models():
         return fingerprint(data_file(f"models/{name}.safetensors"))
     if pretrained is None and name.startswith("local-dir:"):
@@ -96,13 +97,18 @@ def model_pair(model: str | Sequence[str | None]) -> tuple[str, str | None]:
     their own weights: their slashes separate nothing.
     """
     if isinstance(model, list | tuple) and len(model) == 2 and isinstance(model[0], str):
-        return model[0], model[1] and str(model[1])
+        return model[0], _at_home(model[1])
     if not isinstance(model, str):
         raise ValueError(f"A model is {model!r}: give 'name/weights', or its name and its weights as a pair.")
     if model.startswith(("local-dir:", "hf-hub:")):
         return model, None
     name, _, pretrained = model.partition("/")
-    return name, pretrained or None
+    return name, _at_home(pretrained) or None
+
+
+def _at_home(pretrained: str | Path | None) -> str | None:
+    """A tag as it is, the path of a file with its ``~`` as the home folder."""
+    return str(as_path(pretrained)) if str(pretrained).startswith("~") else pretrained and str(pretrained)
 
 
 def check_model(name: str, pretrained: str | Path | None) -> None:
@@ -114,8 +120,9 @@ def check_model(name: str, pretrained: str | Path | None) -> None:
     if not isinstance(name, str) or not isinstance(pretrained, str | Path | None):
         raise ValueError(f"The model is {name!r} with {pretrained!r}: give its name and its weights, as two texts.")
     _register_shipped()
+    pretrained = _at_home(pretrained)
     if name not in shipped_models():
-        _check_name(name, pretrained and str(pretrained))
+        _check_name(name, pretrained)
     elif pretrained is not None and not Path(pretrained).is_file():
         raise ValueError(
             f"{name} comes with its weights, and {pretrained!r} is no file: leave {pretrained!r} out, or give the path "

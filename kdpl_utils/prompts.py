@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from .support.memory import most_at_once
-from .support.tensors import check_finite
+from .support.tensors import as_numbers, check_finite
 from .support.values import seed_of, whole
 from .towers.text import Prompt, build_trees, encode_forest, encode_prompts, shares_beginnings, text_tower
 from .towers.words import check_templates
-from .vlm import VLM, as_prompt, check_names, has_clip_tokens, token_ids, unit
+from .vlm import VLM, as_prompt, check_names, check_vlm, has_clip_tokens, token_ids, unit
 
 MAX_CACHED_FORESTS = 8  # lists of names whose trees are kept; class-agnostic learning brings a new list in every step
 
@@ -126,6 +126,7 @@ class PromptLearner(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
+        check_vlm(vlm)
         if n_ctx is not None and ctx_init is not None:
             raise ValueError(
                 f"ctx_init is {ctx_init!r} and n_ctx is {n_ctx}: give the words to start from, or the number of "
@@ -189,8 +190,12 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 def nearest_words(vlm: VLM, ctx: Tensor, k: int = 5) -> list[list[str]]:
     """The ``k`` vocabulary words nearest (Euclidean) to each context vector (n, d); CoOp, section 4.4."""
+    check_vlm(vlm)
+    ctx = as_numbers(ctx, "ctx", "vectors (n, d)")
     check_finite({"ctx": ctx}, "The context")
     table = text_tower(vlm.model).token_embedding.weight
+    if ctx.ndim != 2 or ctx.shape[1] != table.shape[1]:
+        raise ValueError(f"ctx is {tuple(ctx.shape)}, and the words of {vlm.name} are vectors of {table.shape[1]}.")
     k = whole(k, "k", 1, len(table))
     nearest = torch.cdist(ctx.detach().to(table), table).topk(k, largest=False).indices
     return [[vlm.tokenizer.decode([i]).strip() for i in row] for row in nearest.tolist()]

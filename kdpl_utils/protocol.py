@@ -14,13 +14,13 @@ from torch import Tensor
 
 from .evaluate import accuracy, check_scores, expected_calibration_error, harmonic_mean, paired_interval
 from .prompts import PromptLearner
-from .shots import few_shot
+from .shots import few_shot, pictures_of
 from .supervision import Supervision
 from .support.checkpoint import Kept
 from .support.memory import Halving
 from .support.prefetch import ahead
 from .support.shipped import data_root
-from .train import History, Recipe, fit
+from .train import History, Recipe, checked_recipe, fit
 from .vlm import VLM, Pixels, encode_images, logits
 
 if TYPE_CHECKING:
@@ -136,6 +136,8 @@ def summarise(rows: Sequence[dict[str, float]]) -> dict[str, str]:
 
     A column that was not measured (NaN: shifts that a world has not, novel names of a linear head) has a dash.
     """
+    if not rows:
+        raise ValueError("There are no rows to summarise: give one for each seed.")
     line = {"seeds": str(len(rows))}
     for column in rows[0]:
         values = [row[column] for row in rows]
@@ -172,7 +174,7 @@ def learn(
         prompt,
         lambda rows: loss(prompt, rows),
         len(shot_rows),
-        replace(recipe, seed=seed),
+        replace(checked_recipe(recipe), seed=seed),
         watch,
         progress=False,
         fetch=lambda batch: shot_rows[batch],
@@ -198,8 +200,8 @@ def adapt(
         labels: (N,) used here to draw the same number from each class, as the paper does.
         recipe, checkpoint: by default the learner's own, the published one, and none; see ``fit``.
     """
-    shot_rows = few_shot(labels, shots, seed)
-    recipe = replace(recipe or learner.recipe, seed=seed)
+    shot_rows, images = few_shot(labels, shots, seed), pictures_of(learner.vlm, images, len(labels))
+    recipe = replace(checked_recipe(recipe or learner.recipe), seed=seed)
     return train_learner(learner, images, supervision, len(shot_rows), recipe, shot_rows.__getitem__, False, checkpoint)
 
 
@@ -234,12 +236,8 @@ def train_learner(
 
 
 def claim(what: str, before: Sequence[float] | float, after: Sequence[float]) -> str:
-    """The sentence that these runs support: the paired difference with its 95 % interval, or that none was seen.
-
-    Args:
-        before, after: scores of the same seeds; one number where ``before`` depends on no seed.
-    """
-    before = [before] * len(after) if isinstance(before, float | int) else before
+    """The sentence that these runs support: the difference of ``paired_interval``, or that none was seen."""
+    after = list(after)
     difference, low, high = paired_interval(before, after)
     verdict = "higher" if low > 0 else "lower" if high < 0 else "no difference seen"
     return f"{what}: {difference:+.1f} [{low:+.1f}, {high:+.1f}] over {len(after)} seeds: {verdict}."

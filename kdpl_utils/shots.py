@@ -7,8 +7,9 @@ import random
 import torch
 from torch import LongTensor, Tensor
 
-from .support.tensors import as_numbers
+from .support.tensors import as_labels, as_numbers
 from .support.values import seed_of, whole
+from .vlm import VLM, Pixels, at_least_float32
 
 
 def few_shot(labels: Tensor, shots: int, seed: int) -> LongTensor:
@@ -18,7 +19,7 @@ def few_shot(labels: Tensor, shots: int, seed: int) -> LongTensor:
     the same whether or not the classes after it are there (so base-to-novel and all-class runs share them).
     """
     shots = whole(shots, "shots", 1)
-    labels = as_numbers(labels, "labels")
+    labels = as_labels(labels)
     generator = torch.Generator().manual_seed(seed_of(seed))
     if len(labels) == 0 or labels.min() < 0:
         raise ValueError("Shots are drawn class by class, and these pictures have no labels: use random_subset.")
@@ -43,7 +44,7 @@ def coop_few_shot(train_labels: Tensor, val_labels: Tensor, shots: int, seed: in
 
     def sample(labels: Tensor, n: int) -> LongTensor:
         members_of_class = {}  # in the order in which labels first appear
-        for i, label in enumerate(as_numbers(labels, "labels").tolist()):
+        for i, label in enumerate(as_labels(labels, least=0).tolist()):
             members_of_class.setdefault(label, []).append(i)
         chosen = []
         for members in members_of_class.values():
@@ -58,3 +59,23 @@ def random_subset(n: int, size: int, seed: int) -> LongTensor:
     """Indices of ``size`` of n pictures, or of all where there are fewer, without a look at any label."""
     generator = torch.Generator().manual_seed(seed_of(seed))
     return torch.randperm(whole(n, "n", 0), generator=generator)[: whole(size, "size", 0)]
+
+
+def pictures_of(vlm: VLM, images: object, n: int) -> Tensor | Pixels:
+    """What a learner is trained on: n ``Pixels``, preprocessed pictures (n, 3, H, W), or unit features (n, D).
+
+    Raises:
+        ValueError: something else, as many as there are no labels for, or features that are not of length 1.
+    """
+    if isinstance(images, Pixels):
+        inputs = images
+    elif isinstance(images, Tensor) or hasattr(images, "__array__"):
+        inputs = as_numbers(images, "images", "unit features (N, D)").to(vlm.device, at_least_float32(vlm.dtype))
+    else:
+        raise ValueError(f"images is a {type(images).__name__}: give kd.Pixels(vlm, pictures), or their unit features.")
+    if len(inputs) != n:
+        raise ValueError(f"There are {n} labels for {len(inputs)} pictures: give one for each, in the same order.")
+    is_features = isinstance(inputs, Tensor) and inputs.ndim == 2
+    if is_features and not ((inputs.norm(dim=-1) - 1).abs() < 0.01).all():
+        raise ValueError("images are features that are not of length 1: make them so, as kd.encode_images does.")
+    return inputs

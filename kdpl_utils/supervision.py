@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from .distill import select_classes, symmetric_kl
 from .evaluate import check_scores
-from .support.tensors import as_numbers
+from .support.tensors import as_labels, as_numbers
 from .support.values import seed_of, whole
 from .towers.words import ClassNames, check_names
 
@@ -29,14 +29,14 @@ def from_labels(labels: Tensor, classnames: Sequence[str]) -> Supervision:
 def from_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
     """KDPL: the teacher's logits (N, C) for the same names, no labels (section 3.2)."""
     names = check_names(classnames)
-    teacher_logits = _checked_logits(teacher_logits, _several(names))
+    teacher_logits = checked_logits(teacher_logits, _several(names))
     return lambda batch: (names, lambda z: symmetric_kl(teacher_logits[batch], z))
 
 
 def from_dictionary(teacher_logits: Tensor, dictionary: Sequence[str], k: int) -> Supervision:
     """Class-agnostic KDPL: of the teacher's logits (N, dictionary), the k names most probable in the batch."""
     words = check_names(dictionary, dictionary=True)
-    teacher_logits, k = _checked_logits(teacher_logits, words), whole(k, "k", 2, len(_several(words)))
+    teacher_logits, k = checked_logits(teacher_logits, words), whole(k, "k", 2, len(_several(words)))
 
     def supervise(batch: Tensor) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
         target = teacher_logits[batch]
@@ -54,7 +54,7 @@ def _among(chosen: Tensor, target: Tensor, words: ClassNames) -> tuple[ClassName
 def from_both(labels: Tensor, known: Tensor, teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
     """KDPL on all pictures plus the cross-entropy of those whose label is known, ``known`` (N,) of booleans."""
     names = check_names(classnames)
-    teacher_logits = _checked_logits(teacher_logits, _several(names))
+    teacher_logits = checked_logits(teacher_logits, _several(names))
     known = as_numbers(known, "known").cpu()
     if known.dtype != torch.bool or known.shape != teacher_logits.shape[:1]:
         raise ValueError(
@@ -83,20 +83,21 @@ def from_both(labels: Tensor, known: Tensor, teacher_logits: Tensor, classnames:
 def from_hard_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
     """The teacher's most probable name, of logits (N, C), as if it were the label: a teacher without soft targets."""
     names = check_names(classnames)
-    return from_labels(_checked_logits(teacher_logits, names).argmax(-1), names)
+    return from_labels(checked_logits(teacher_logits, names).argmax(-1), names)
 
 
 def from_shuffled_teacher(teacher_logits: Tensor, classnames: Sequence[str], seed: int) -> Supervision:
     """KDPL towards the answers (N, C) that the teacher gave to other pictures, in an order drawn by the seed."""
     names = check_names(classnames)
-    teacher_logits = _checked_logits(teacher_logits, names)
+    teacher_logits = checked_logits(teacher_logits, names)
     order = torch.randperm(len(teacher_logits), generator=torch.Generator().manual_seed(seed_of(seed)))
     return from_teacher(teacher_logits[order.to(teacher_logits.device)], names)
 
 
 def from_uniform_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
     """KDPL towards a teacher that finds all names of all pictures equally probable; logits (N, C) give the shape."""
-    return from_teacher(torch.zeros_like(torch.as_tensor(teacher_logits)), classnames)
+    names = check_names(classnames)
+    return from_teacher(torch.zeros_like(checked_logits(teacher_logits, names)), names)
 
 
 def from_random_names(teacher_logits: Tensor, dictionary: Sequence[str], k: int, seed: int) -> Supervision:
@@ -105,7 +106,7 @@ def from_random_names(teacher_logits: Tensor, dictionary: Sequence[str], k: int,
     The same batch draws the same names, so that a training that was stopped goes on as if it had not been.
     """
     words = check_names(dictionary, dictionary=True)
-    teacher_logits, k = _checked_logits(teacher_logits, words), whole(k, "k", 2, len(_several(words)))
+    teacher_logits, k = checked_logits(teacher_logits, words), whole(k, "k", 2, len(_several(words)))
     seed = seed_of(seed)
 
     def supervise(batch: Tensor) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
@@ -125,7 +126,7 @@ def from_pseudo_labels(student_logits: Tensor, classnames: Sequence[str], k: int
         student_logits: (N, C) of the student before training.
     """
     names = check_names(classnames)
-    labels = pseudo_labels(_checked_logits(student_logits, _several(names), "student"), whole(k, "k", 1))
+    labels = pseudo_labels(checked_logits(student_logits, _several(names), "student"), whole(k, "k", 1))
 
     def supervise(batch: Tensor) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
         wanted = labels[batch]
@@ -165,9 +166,7 @@ def _several(names: ClassNames) -> ClassNames:
 
 def _checked_labels(labels: Tensor, names: Sequence[str], used: Tensor | None = None) -> Tensor:
     """Labels (N,) as indices of the names; those that are not ``used`` may be anything."""
-    labels = as_numbers(labels, "labels")
-    if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(f"Labels are {tuple(labels.shape)} of {labels.dtype}: give one whole number for each picture.")
+    labels = as_labels(labels)
     if used is not None and used.shape != labels.shape:
         raise ValueError(f"There are {len(labels)} labels for {len(used)} pictures: give one for each.")
     seen = labels if used is None else labels[used.to(labels.device)]
@@ -176,16 +175,18 @@ def _checked_labels(labels: Tensor, names: Sequence[str], used: Tensor | None = 
             f"Labels lie in {int(seen.min())}…{int(seen.max())}, and there are {len(names)} class names: give indices "
             "of them; a picture without a label (-1) can be learned from with a teacher."
         )
-    return labels.long()
+    return labels
 
 
-def _checked_logits(given: Tensor, names: Sequence[str], whose: str = "teacher") -> Tensor:
+def checked_logits(given: Tensor, names: Sequence[str], whose: str = "teacher") -> Tensor:
     """A model's logits (N, C); −∞ is a name that it was not to give."""
-    given = torch.as_tensor(given)
+    given = as_numbers(given, f"The {whose}'s logits", "numbers, a row for each picture").detach()
     if given.ndim != 2 or given.shape[1] != len(names) or not len(given):
         raise ValueError(
             f"The {whose}'s logits are {tuple(given.shape)}, and there are {len(names)} names: give (N, "
             f"{len(names)}), a column for each name in the same order."
         )
+    if given.dtype == torch.bool:
+        raise ValueError(f"The {whose}'s logits are booleans: give numbers, as kd.logits does.")
     check_scores(given, f"The {whose}'s logits")
-    return given
+    return given if given.is_floating_point() else given.float()

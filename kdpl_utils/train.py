@@ -20,7 +20,7 @@ from .support.memory import Fitting
 from .support.prefetch import ahead
 from .support.progress import progress_bar
 from .support.tensors import check_finite
-from .support.values import plain, real, seed_of, whole
+from .support.values import by_name, plain, real, seed_of, whole
 
 MOST_LR = 1e3  # beyond it no prompt was ever learned, and the first step may leave the numbers that float32 holds
 
@@ -55,6 +55,12 @@ class Recipe:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+
+def checked_recipe(recipe: object) -> Recipe:
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe is {recipe!r}: give a kd.Recipe, such as kd.Recipe(epochs=10, lr=0.05).")
+    return recipe
 
 
 def _pair_of_epochs(average: object) -> tuple[float, float] | None:
@@ -177,8 +183,9 @@ def fit(
     For that ``loss`` and ``fetch`` depend on nothing but their argument and the learner; ``rows_of`` may count, as it
     is called for every batch again. The file is removed at the end.
     """
-    if n_images < 1:
-        raise ValueError(f"Nothing to learn from: n_images is {n_images}.")
+    n_images, recipe = whole(n_images, "n_images", 1), checked_recipe(recipe)
+    if not isinstance(learner, nn.Module):
+        raise ValueError(f"The learner is a {type(learner).__name__}: give the module whose parameters are learned.")
     check_finite(dict(learner.named_parameters()), "The learner to train")
     state = _State(learner, recipe)
     checkpoint = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
@@ -207,7 +214,7 @@ def fit(
             with torch.no_grad():
                 for average, p in zip(state.averages, state.params):
                     average.add_(p, alpha=weights[epoch])
-                for name, value in (on_epoch(epoch) if on_epoch else {}).items():
+                for name, value in by_name(on_epoch and on_epoch(epoch), "on_epoch").items():
                     history.metrics.setdefault(name, []).append(float(value))
             if checkpoint and checkpoint.is_due():
                 state.keep(checkpoint, owner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from .support.pictures import as_picture, middle_of_strip
 from .support.prefetch import ahead, openers
 from .support.progress import progress_bar
 from .support.tensors import as_rows
+from .support.values import whole
 from .towers.sentences import Templates, as_templates, sentences_of
 from .towers.text import encode_prompts
 from .towers.words import check_names
@@ -64,6 +65,16 @@ class VLM:
         return next(p.dtype for p in self.model.visual.parameters() if p.ndim == 4)  # of its first convolution
 
 
+def check_vlm(vlm: object) -> None:
+    """Refuse what is no model, such as the name of one.
+
+    Raises:
+        ValueError: says what it is.
+    """
+    if not isinstance(vlm, VLM):
+        raise ValueError(f"The model is a {type(vlm).__name__}: give what load_vlm returns.")
+
+
 def _digest(model: nn.Module) -> str:
     sums = [(name, tuple(t.shape), t.double().sum().item()) for name, t in model.state_dict().items()]
     return digest(sums)
@@ -78,10 +89,9 @@ def drop_text_tower(vlm: VLM) -> None:
 
 def encode_images(vlm: VLM, images: Sequence, batch_size: int = 64) -> Tensor:
     """(N, D) unit image features of N PIL pictures, through the model's own preprocessing, without gradient."""
-    _check_several(images)
+    pixels, features, batch_size = Pixels(vlm, images), [], whole(batch_size, "batch_size", 1)
     if len(images) == 0:
         raise ValueError("There are no images to encode.")
-    pixels, features = Pixels(vlm, images), []
     starts = range(0, len(images), batch_size)
     batches = ahead(lambda start: pixels[start : start + batch_size], starts)
     encode = Halving(lambda batch: unit(vlm.model.encode_image(batch)), f"{vlm.name}'s pictures")
@@ -99,7 +109,8 @@ def encode_images(vlm: VLM, images: Sequence, batch_size: int = 64) -> Tensor:
 
 
 def _check_several(images: object) -> None:
-    if isinstance(images, str | Path | Image.Image) or not hasattr(images, "__len__"):
+    is_one = isinstance(images, str | bytes | Path | Image.Image | Mapping)
+    if is_one or not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
         raise ValueError(f"images is one {type(images).__name__}: give a list of pictures.")
 
 
@@ -117,6 +128,7 @@ class Pixels:
 
     def __init__(self, vlm: VLM, images: Sequence, keep: bool = False):
         _check_several(images)
+        check_vlm(vlm)
         self.vlm, self.images, self.kept = vlm, images, {} if keep else None
 
     def __len__(self) -> int:
@@ -147,7 +159,11 @@ def preprocessed(vlm: VLM, image: Image.Image | str | Path, name: str) -> Tensor
 
 def unit(x: Tensor) -> Tensor:
     """Vectors of length 1, in float32 or better: half precision would round the cosines."""
-    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+    return F.normalize(x.to(at_least_float32(x.dtype)), dim=-1)
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def encode_names(vlm: VLM, classnames: Sequence[str], templates: Templates = (TEMPLATE,)) -> Tensor:
@@ -170,6 +186,7 @@ def encode_names(vlm: VLM, classnames: Sequence[str], templates: Templates = (TE
 @torch.no_grad()
 def encode_texts(vlm: VLM, texts: Sequence[str]) -> Tensor:
     """(N, D) text features as the model gives them, not of unit length, in float32 or better, without gradient."""
+    check_vlm(vlm)
     check_lengths(vlm, texts)
     if has_clip_tokens(vlm):  # then beginnings that texts share are computed once
         encode = Halving(lambda prompts: encode_prompts(vlm.model, prompts), f"{vlm.name}'s names")
@@ -179,11 +196,14 @@ def encode_texts(vlm: VLM, texts: Sequence[str]) -> Tensor:
         features = torch.cat([vlm.model.encode_text(vlm.tokenizer(chunk).to(vlm.device)) for chunk in chunks])
     if not features.isfinite().all():
         raise ValueError(f"{vlm.name} gives text features that are not finite: load it with precision='fp32'.")
-    return features.to(torch.promote_types(features.dtype, torch.float32))
+    return features.to(at_least_float32(features.dtype))
 
 
 def logits(image_features: Tensor, text_features: Tensor, scale: Tensor | float) -> Tensor:
     """(N, C) = scale · cosine, from unit features (N, D) and (C, D)."""
+    if image_features.shape[-1] != text_features.shape[-1]:
+        sizes = f"{image_features.shape[-1]} numbers and names {text_features.shape[-1]}"
+        raise ValueError(f"Pictures have {sizes}: encode both with the same model.")
     return scale * image_features @ text_features.T
 
 

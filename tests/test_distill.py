@@ -145,7 +145,7 @@ def test_select_in_half_precision_separates_what_half_sums_do_not():
         (lambda: forward_kl(torch.zeros(1, 4), torch.zeros(3, 4)), "same images"),  # would broadcast in silence
         (lambda: reverse_kl(torch.zeros(0, 4), torch.zeros(0, 4)), "same images"),
         (lambda: symmetric_kl(torch.zeros(4), torch.zeros(4)), "same images"),
-        (lambda: symmetric_kl(torch.zeros(3, 4), torch.zeros(3, 4), 1.5), "between 0 and 1"),
+        (lambda: symmetric_kl(torch.zeros(3, 4), torch.zeros(3, 4), 1.5), "at least 0 and at most 1"),
     ],
 )
 def test_bad_input(call, message):

@@ -79,7 +79,7 @@ def test_adapt_learns_from_the_shots_of_its_seed(world, student):
     names = [world.classnames[i] for i in world.base]
     seen, opened = [], []
 
-    class Watched:
+    class Watched(kd.Pixels):
         """Features that remember which rows were asked for."""
 
         def __getitem__(self, rows):
@@ -94,7 +94,7 @@ def test_adapt_learns_from_the_shots_of_its_seed(world, student):
     for seed in (3, 4):
         seen.clear()
         opened.clear()
-        kd.adapt(kd.CoOp(student), Watched(), supervise, train.labels, seed, recipe, shots=4)
+        kd.adapt(kd.CoOp(student), Watched(student, train.images), supervise, train.labels, seed, recipe, shots=4)
         assert sorted(seen) == sorted(kd.few_shot(train.labels, 4, seed).tolist())
         assert opened == seen  # each picture with its own supervision
 

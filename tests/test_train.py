@@ -229,7 +229,7 @@ def test_not_finite_stops_before_the_update(spoil):
     ("call", "message"),
     [
         (lambda m: fit(m.frozen, square(m), N), "Nothing to learn: no parameter"),
-        (lambda m: fit(m, square(m), 0), "Nothing to learn from: n_images is 0"),
+        (lambda m: fit(m, square(m), 0), "n_images is 0: give a whole number of at least 1"),
         (lambda m: fit(m, lambda b: m(b), N), "one number"),
         (lambda m: fit(m, lambda b: m(b).mean().detach(), N), "depends on nothing learnable"),
         (lambda m: fit(m, lambda b: torch.ones((), requires_grad=True) * 2, N), "depends on nothing learnable"),

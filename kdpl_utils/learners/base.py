@@ -15,8 +15,21 @@ from ..support.memory import in_chunks
 from ..support.values import plain, seed_of, whole
 from ..towers.image import encode_image
 from ..towers.text import text_tower
+from ..towers.words import as_spelled
 from ..train import Recipe
-from ..vlm import TEMPLATE, VLM, Pixels, Templates, as_templates, check_names, encode_texts, logits, sentences_of, unit
+from ..vlm import (
+    TEMPLATE,
+    VLM,
+    Pixels,
+    Templates,
+    as_templates,
+    check_names,
+    check_vlm,
+    encode_texts,
+    logits,
+    sentences_of,
+    unit,
+)
 
 
 class Learner(nn.Module):
@@ -41,6 +54,7 @@ class Learner(nn.Module):
 
     def __init__(self, vlm: VLM, **settings):
         super().__init__()
+        check_vlm(vlm)
         self.vlm = vlm
         self.settings = {key: plain(value, key) for key, value in settings.items()}
         self.frozen_text = FrozenTexts(vlm)
@@ -82,7 +96,8 @@ class Learner(nn.Module):
 
     def predict(self, images: Sequence, classnames: Sequence[str], k: int = 5) -> list[list[tuple[str, float]]]:
         """The k most probable names of each PIL picture, with their probabilities, most probable first."""
-        return predict(self.vlm, self.classifier(classnames), images, list(classnames), k)
+        names = as_spelled(classnames)
+        return predict(self.vlm, self.classifier(names), images, names, k)
 
     def memory(self) -> dict[str, dict[str, Tensor]]:
         """The frozen text features encoded so far, by attribute and class name, for ``fit`` to keep and to fill."""

@@ -16,7 +16,8 @@ from ..loading import is_published
 from ..support.disk import write_whole
 from ..support.tensors import check_finite
 from ..towers.image import check_takes_prompts
-from ..vlm import VLM, check_names, logits, unit
+from ..towers.words import as_spelled
+from ..vlm import VLM, at_least_float32, check_names, logits, unit
 from .base import Learner, predict, prompted_features
 from .saving import (
     _check_model,
@@ -39,16 +40,21 @@ class Classifier(nn.Module):
 
     def __init__(self, vlm: VLM, text: Tensor, classnames: Sequence[str], tokens: Sequence[Tensor] = ()):
         super().__init__()
-        names = check_names(classnames)
+        spelled = as_spelled(classnames)
+        names = check_names(spelled)
         check_finite({"text": text, **{f"tokens.{i}": t for i, t in enumerate(tokens)}}, "The classifier")
         if text.shape != (len(names), vlm.model.visual.output_dim):
             raise ValueError(
                 f"The text features of a classifier for {len(names)} names and {vlm.name} are "
                 f"({len(names)}, {vlm.model.visual.output_dim}), not {tuple(text.shape)}."
             )
+        if not text.is_floating_point() or not ((text.double().norm(dim=-1) - 1).abs() < 0.01).all():
+            raise ValueError(
+                "The text features of a classifier are not of length 1, so that its answers would be others."
+            )
         self.vlm = vlm
-        self.classnames = list(classnames)  # as the caller spells them
-        self.register_buffer("text", text.detach().clone())
+        self.classnames = spelled
+        self.register_buffer("text", text.detach().to(at_least_float32(vlm.dtype), copy=True))
         self.tokens = nn.ParameterList(nn.Parameter(t.detach().clone(), requires_grad=False) for t in tokens)
 
     @torch.no_grad()
@@ -79,7 +85,8 @@ def classifier_of(learner: Learner, classnames: Sequence[str]) -> Classifier:
             f"The classes of a {type(learner).__name__} are no fixed text features beside the model's own image "
             "features: keep the learner itself (save_learner) and use its predict."
         )
-    return Classifier(learner.vlm, learner.text(classnames), classnames, learner.tokens())
+    names = as_spelled(classnames)
+    return Classifier(learner.vlm, learner.text(names), names, learner.tokens())
 
 
 def export_classifier(learner: Learner, classnames: Sequence[str], path: str | Path) -> Path:
@@ -113,15 +120,15 @@ def model_of(path: str | Path) -> tuple[str, str | None]:
 def kind_of(path: str | Path) -> str:
     """What a file of this library holds: ``"classifier"``, or the name of the learner's class."""
     header, _ = _read(path, "model")
-    return "classifier" if "classifier" in header else header["learner"]
+    return "classifier" if "classifier" in header else field_of(header, "learner", path)
 
 
 def names_of(path: str | Path) -> list[str] | None:
     """The class names that a file is bound to: a classifier's, or those of a learner that can name no others."""
     header, _ = _read(path, "model")
     if "classifier" in header:
-        return json.loads(header["classnames"])
-    return json.loads(header["settings"]).get("classnames")
+        return json_field(header, "classnames", list, path)
+    return json_field(header, "settings", dict, path).get("classnames")
 
 
 def load_classifier(path: str | Path, vlm: VLM) -> Classifier:

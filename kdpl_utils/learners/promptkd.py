@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..distill import forward_kl
-from ..supervision import Supervision
+from ..supervision import Supervision, checked_logits
+from ..support.values import real
 from ..train import Recipe
 from ..vlm import TEMPLATE, VLM, check_names, unit
 from .base import FrozenTexts, Learner, prompted_features, seeded
@@ -81,5 +82,6 @@ def from_promptkd(teacher_logits: Tensor, classnames: Sequence[str], weight: flo
     the batch (``forward_kl``): ten times it for 100 classes, and once for 1,000. The temperature is 1, as published.
     """
     names = check_names(classnames)
-    factor = weight / len(names)
+    teacher_logits = checked_logits(teacher_logits, names)
+    factor = real(weight, "weight", 0, above=True) / len(names)
     return lambda batch: (names, lambda z: factor * forward_kl(teacher_logits[batch], z))

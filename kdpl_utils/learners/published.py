@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..support.disk import as_path
 from ..towers.text import text_tower
 from ..vlm import VLM
 from . import VPT, CoCoOp, CoOp, Learner, MaPLe, PromptSRC
@@ -40,7 +41,12 @@ def import_checkpoint(
     for frozen_words in ("token_prefix", "token_suffix"):
         saved.pop(frozen_words, None)
     visual = _layers(saved, "image_encoder.VPT", "image_encoder.transformer.resblocks.{}.VPT_shallow")
-    if "proj.weight" in saved:
+    vectors = [saved[key] for key in ("ctx", "image_encoder.VPT") if key in saved]
+    if any(tensor.ndim not in (2, 3) for tensor in vectors):
+        raise ValueError(
+            f"{path} holds vectors of shape {tuple(vectors[0].shape)}, which are no context: fetch it again."
+        )
+    if "proj.weight" in saved and "ctx" in saved:
         return _maple(saved, vlm, ctx_init, path)
     if "ctx" in saved and visual:
         deep = _layers(saved, "ctx", "text_encoder.transformer.resblocks.{}.VPT_shallow")
@@ -66,12 +72,12 @@ def import_checkpoint(
 def _maple(saved: Mapping[str, Tensor], vlm: VLM, ctx_init: str, path: str | Path) -> Learner:
     layers = sum(1 for key in saved if key.startswith("compound_prompts_text."))
     learner = _make(MaPLe, path, vlm, n_ctx=len(saved["ctx"]), depth=layers + 1, ctx_init=ctx_init)
-    tensors = {key: saved[key] for key in ("ctx", "proj.weight", "proj.bias")}
+    theirs = {key: key for key in ("ctx", "proj.weight", "proj.bias")}  # our name → theirs
     for i in range(layers):
-        tensors[f"deep.{i}"] = saved[f"compound_prompts_text.{i}"]
+        theirs[f"deep.{i}"] = f"compound_prompts_text.{i}"
         for part in ("weight", "bias"):
-            tensors[f"deep_proj.{i}.{part}"] = saved[f"compound_prompt_projections.{i}.{part}"]
-    return fill(learner, tensors, path)
+            theirs[f"deep_proj.{i}.{part}"] = f"compound_prompt_projections.{i}.{part}"
+    return fill(learner, {own: saved[key] for own, key in theirs.items() if key in saved}, path)
 
 
 def _make(kind: type[Learner], path: str | Path, vlm: VLM, **settings) -> Learner:
@@ -114,7 +120,8 @@ def _check_backbone(state: Mapping[str, Tensor], vlm: VLM, path: str | Path) -> 
 
 def _tensors_of(path: str | Path) -> dict[str, Tensor]:
     """The ``state_dict`` of a checkpoint, tensors in float32."""
-    if not Path(path).is_file():
+    path = as_path(path)
+    if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
         _refuse_programs(path)
@@ -124,7 +131,8 @@ def _tensors_of(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:  # of what is no checkpoint, a pickle may raise any
         raise ValueError(f"{path} is not a PyTorch checkpoint, or is cut short: fetch it again.") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
-    tensors = {k: t for k, t in (state or {}).items() if isinstance(k, str) and isinstance(t, Tensor)}
+    named = state.items() if isinstance(state, dict) else ()
+    tensors = {k: t for k, t in named if isinstance(k, str) and isinstance(t, Tensor)}
     if not tensors:
         raise ValueError(f"{path} holds no state_dict of tensors.")
     return {k.removeprefix("module."): t.float() if t.is_floating_point() else t for k, t in tensors.items()}

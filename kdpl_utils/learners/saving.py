@@ -11,10 +11,11 @@ from pathlib import Path
 from torch import Tensor
 
 from ..prompts import PromptLearner
-from ..support.disk import Damaged
+from ..support.disk import Damaged, as_path
 from ..support.tensors import check_finite, read_tensors, write_tensors
 from ..support.version import __version__
 from ..towers.text import text_tower
+from ..towers.words import as_spelled
 from ..train import Recipe
 from ..vlm import VLM, check_names
 from .base import Learner
@@ -41,7 +42,9 @@ def save_learner(
         "recipe": json.dumps(asdict(recipe or learner.recipe)),
     }
     if classnames is not None:
-        header["classnames"] = json.dumps(list(classnames))
+        header["classnames"] = json.dumps(as_spelled(classnames))
+    if hasattr(learner, "teacher"):
+        header["teacher"] = json.dumps(learner.teacher.identity)
     return _write(learner.state_dict(), {**header, **_model_header(learner.vlm)}, path)
 
 
@@ -66,6 +69,8 @@ def load_learner(path: str | Path, vlm: VLM, **extra) -> Learner:
         raise ValueError(
             f"{path} has the setting {unknown[0]!r}, which a {kind.__name__} does not take: it was changed."
         )
+    if "teacher" in header and "teacher" in extra:
+        _check_teacher(json_field(header, "teacher", list, path), extra["teacher"], path)
     try:
         learner = kind(vlm, **settings, **extra)
     except ValueError as error:
@@ -169,12 +174,19 @@ def _check_model(header: Mapping[str, str], vlm: VLM, path: str | Path) -> None:
         )
 
 
+def _check_teacher(saved: list, teacher: VLM, path: str | Path) -> None:
+    """Another teacher of the same width would be taken without a word, and its classes lie elsewhere."""
+    if saved[:2] != list(teacher.identity[:2]):
+        other = ", whose weights are others" if saved[0] == teacher.name else f", not {teacher.name}"
+        raise ValueError(f"{path} names its classes by the text features of {saved[0]}{other}: give that teacher.")
+
+
 def _write(tensors: Mapping[str, Tensor], header: dict[str, str], path: str | Path) -> Path:
-    return write_tensors(Path(path), tensors, header)
+    return write_tensors(as_path(path), tensors, header)
 
 
 def _read(path: str | Path, kind: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     with path.open("rb") as file:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .disk import Damaged, digest, say_damaged
-from .tensors import read_tensors, write_tensors
+from .disk import Damaged, as_path, digest, say_damaged
+from .tensors import may_be_tensors, read_tensors, write_tensors
 
 KEEP_SECONDS = 20.0  # between two states: so much, and the step under way, is repeated at most
 
@@ -28,23 +28,34 @@ class Checkpoint:
             its pictures, names and teacher.
         stays: leave the finished state for the caller to ``remove`` once the result is kept; by default it is removed
             when the training ends.
+
+    Raises:
+        ValueError: the path is that of a folder.
     """
 
     def __init__(self, path: str | Path, key: str = "", stays: bool = False):
-        self.path, self.key, self.stays = Path(path), key, stays
+        self.path, self.key, self.stays = as_path(path), key, stays
+        if self.path.is_dir():
+            raise ValueError(
+                f"{self.path} is a folder: give the path of a file, in which the training keeps its state."
+            )
         self._kept = time.monotonic()
 
     def read(self, owner: str) -> tuple[dict[str, str], dict[str, Tensor]] | None:
         """Header and tensors as they were kept; None where there is no file, or a damaged one, which is said.
 
         Raises:
-            ValueError: the state is that of another training.
+            ValueError: the state is that of another training, or the file is somebody's own.
         """
         if not self.path.is_file():
             return None
         try:
             header, tensors = read_tensors(self.path)
-        except Damaged:
+        except Damaged as error:
+            if not may_be_tensors(self.path):  # it would be written over, and removed at the end
+                raise ValueError(
+                    f"{self.path} is there and holds no state of a training: name another file."
+                ) from error
             say_damaged(self.path)
             return None
         if header.get("owner") != digest(owner, self.key):

@@ -21,7 +21,7 @@ TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[\w-]+)\.(?P<process>\d+)\.[a-
 ABANDONED_SECONDS = 24 * 3600  # of another host, whose processes cannot be asked for
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LITTLE = 2**16  # bytes that are left on a full disk
-REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 class DiskFull(OSError):
@@ -30,6 +30,28 @@ class DiskFull(OSError):
 
 class Damaged(ValueError):
     """A file that was written whole is not what was written; says which."""
+
+
+def as_path(given: str | bytes | os.PathLike) -> Path:
+    """A path as it is meant: ``~`` is the home folder, and nothing at all is not the current one.
+
+    Raises:
+        ValueError: it is empty, as a variable of a shell that is not set, or no path.
+        FileNotFoundError: there is no such home folder.
+    """
+    try:
+        text = os.fsdecode(given)
+    except TypeError:
+        raise ValueError(f"{given!r} is no path: give a text or a pathlib.Path.") from None
+    if not text:
+        raise ValueError("A path is empty (is a variable of the shell not set?): name a file or a folder.")
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        if path.exists():  # a file that is called so
+            return path
+        raise FileNotFoundError(f"{text} begins with ~ and no home folder is known: spell it out.") from error
 
 
 def digest(*values) -> str:
@@ -75,9 +97,11 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
 
     Raises:
         DiskFull: there is no room left, whichever library noticed it; what was there before is still there.
-        OSError: nothing can be written there.
+        OSError: nothing can be written there, or it is a folder.
     """
-    path = Path(path)
+    path = as_path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the path of a file, which may be new.")
     # Windows and Linux allow 255 bytes; a name that is cut is still told apart by its letters.
     name = path.name.encode()[:100].decode(errors="ignore")
     letters = "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(8))

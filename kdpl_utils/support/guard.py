@@ -16,10 +16,13 @@ def guarded_step(optimizer: torch.optim.Optimizer, params: list[Tensor], value: 
         seen: what the loss was computed from; only looked at when something is wrong.
 
     Raises:
-        ValueError: the loss is not one number, or depends on no parameter.
+        ValueError: the loss is no tensor of one number, or depends on no parameter.
         FloatingPointError: the loss, its gradient, or the parameters behind the update are not finite; says which of
             the known causes it looks like.
     """
+    if not isinstance(value, Tensor):
+        why = "does the function end without return?" if value is None else ".item() or float() cut it off the learner."
+        raise ValueError(f"The loss is {value!r}, and not a tensor of one number: {why}")
     if value.numel() != 1:
         raise ValueError(f"The loss must be one number (a mean over the batch), not of shape {tuple(value.shape)}.")
     rate = optimizer.param_groups[0]["lr"]

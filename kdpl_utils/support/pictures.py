@@ -14,6 +14,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from .disk import as_path
+
 # What a file's name must end with, and what its content may then be.  Pillow itself goes by the content alone, and of
 # its some forty formats EPS starts another program (Ghostscript) and others have no signature.
 SUFFIXES = (
@@ -108,7 +110,7 @@ def as_picture(given: object, name: str) -> Image.Image:
         FileNotFoundError, ValueError: it is something else, or cannot be read.
     """
     if isinstance(given, str | Path):
-        return open_picture(given)
+        return open_picture(as_path(given))
     if isinstance(given, Image.Image):
         try:
             return as_rgb(given)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -50,6 +51,13 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return {name: text for name, text in header.items() if name != "sha256"}, tensors
 
 
+def may_be_tensors(path: Path) -> bool:
+    """Whether a file begins as those of ``write_tensors`` do, however it goes on; true also if it is empty."""
+    with path.open("rb") as file:
+        beginning = file.read(9)
+    return not beginning or beginning[8:] == b"{"
+
+
 def _with_checksum(content: bytes, checksum: str) -> bytes:
     """The file with this checksum in its header, which comes first."""
     return MARK.sub(b'"sha256":"' + checksum.encode() + b'"', content, count=1)
@@ -77,6 +85,8 @@ def as_rows(given: object, n: int, what: str) -> Tensor:
         ValueError: names, parts of numbers, a mask of another length, or rows that are not there.
     """
     rows = as_numbers(given, what)
+    if rows.ndim != 1:
+        raise ValueError(f"{what} is of shape {tuple(rows.shape)}: give a list of row numbers, or a mask.")
     if rows.dtype == torch.bool:
         if rows.shape != (n,):
             raise ValueError(f"{what} is a mask of shape {tuple(rows.shape)} over {n} rows: give {n} booleans.")
@@ -88,19 +98,59 @@ def as_rows(given: object, n: int, what: str) -> Tensor:
     return rows.long()
 
 
-def as_numbers(given: object, what: str) -> Tensor:
+def as_labels(given: object, what: str = "labels", least: int | None = None) -> Tensor:
+    """Whole numbers (N,), an index for each of N things, whichever library or type they come from.
+
+    Raises:
+        ValueError: names, a mask, parts of numbers, more than one axis, or a number below ``least``.
+    """
+    labels = as_numbers(given, what)
+    is_whole = labels.dtype != torch.bool and not labels.is_complex()
+    if is_whole and labels.is_floating_point():  # 3.0 is whole, too, as pandas writes it beside a missing one
+        is_whole = bool((labels == labels.floor()).all() and labels.isfinite().all())
+    if labels.ndim != 1 or not is_whole:
+        shape = tuple(labels.shape)
+        raise ValueError(
+            f"{what.capitalize()} are {shape} of {labels.dtype}: give whole numbers (N,), an index for each."
+        )
+    labels = labels.long()
+    if least is not None and len(labels) and labels.min() < least:
+        raise ValueError(f"{what.capitalize()} hold {int(labels.min())}: give numbers from {least} on.")
+    return labels
+
+
+def as_numbers(given: object, what: str, meant: str = "numbers, the index of each") -> Tensor:
     """A tensor of what is given, be it a list, an array or a tensor; names are refused, with one of them.
 
     Raises:
-        ValueError: it holds names, or something else that is no number.
+        ValueError: it holds names, or something else that is no number; or it has no order.
     """
     if isinstance(given, Tensor):
         return given
-    if isinstance(given, str):
+    if isinstance(given, str | bytes):
         raise ValueError(f"{what} is one text, {given!r}: give numbers.")
-    values = given if hasattr(given, "__array__") else list(given)
+    if isinstance(given, Mapping | set | frozenset):
+        raise ValueError(f"{what} is a {type(given).__name__}, which has no order: give a list.")
+    if not hasattr(given, "__array__") and not isinstance(given, Iterable):
+        raise ValueError(f"{what} is {given!r}: give a list of {meant}.")
+    # In the order in which they stand: PyTorch itself would take the rows of a pandas Series by their labels.
+    values = np.asarray(given) if hasattr(given, "__array__") else list(given)
     try:
+        if isinstance(values, np.ndarray):
+            is_unsigned = values.dtype.kind == "u"  # PyTorch has such types, and no arithmetic for them
+            return torch.from_numpy(values.astype(np.int64) if is_unsigned else values.copy())
         return torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        first = next(iter(values), None)
-        raise ValueError(f"{what} holds {first!r}: give numbers, the index of each.") from error
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        first = next(iter(np.ravel(np.asarray(values, dtype=object))), None)
+        raise ValueError(f"{what} holds {first!r}: give {meant}.") from error
+
+
+def check_tensor(given: object, what: str) -> Tensor:
+    """Refuse what is no tensor, where a loss or a measure wants one.
+
+    Raises:
+        ValueError: says what it is.
+    """
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{what} are a {type(given).__name__}: give a tensor, as torch.as_tensor makes it.")
+    return given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
 MOST_SEED = 2**62  # what every generator used here takes, with room for those that add to it
@@ -53,6 +53,21 @@ def real(value: object, what: str, low: float, high: float = math.inf, above: bo
     return value if type(value) is int else number
 
 
+def yes_or_no(value: object, what: str) -> bool:
+    """A truth as Python's own: NumPy's are others, and every text is true.
+
+    Raises:
+        ValueError: neither true nor false.
+    """
+    try:
+        number = None if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = None
+    if number not in (0.0, 1.0):
+        raise ValueError(f"{what} is {value!r}: give True or False.")
+    return bool(number)
+
+
 def seed_of(value: object, what: str = "seed") -> int:
     """A seed that every generator takes.
 
@@ -60,6 +75,17 @@ def seed_of(value: object, what: str = "seed") -> int:
         ValueError: not a whole number, negative, or beyond ``MOST_SEED``.
     """
     return whole(value, what, 0, MOST_SEED)
+
+
+def by_name(given: object, what: str) -> Mapping:
+    """What a function of somebody's gives by name; nothing where it gives None.
+
+    Raises:
+        ValueError: it is no dictionary.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise ValueError(f"{what} gives {given!r}: let it give a dictionary of numbers by name, or None.")
+    return given or {}
 
 
 def listed(value: object) -> list:

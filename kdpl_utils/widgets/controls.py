@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..evaluate import check_scores
+from ..support.tensors import as_labels
 
 TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
@@ -41,7 +42,21 @@ def _label(labels: Tensor | None, i: int) -> int | None:
     return None if labels is None or labels[i] < 0 else int(labels[i])
 
 
-def _match(images: Sequence, scores: Tensor, names: Sequence[str], labels: Tensor | None = None) -> None:
+def _labels(labels: object, images: Sequence, names: Sequence[str], least: int = -1) -> Tensor | None:
+    """(N,) indices of names, or -1 for none where ``least`` allows it; None where nobody knows them."""
+    if labels is None:
+        return None
+    labels = as_labels(labels, least=least).cpu()
+    if len(labels) != len(images):
+        raise ValueError(f"{len(images)} images need as many labels, not {len(labels)}.")
+    if len(labels) and labels.max() >= len(names):
+        raise ValueError(
+            f"Labels reach to {int(labels.max())}, and there are {len(names)} names: give indices of them."
+        )
+    return labels
+
+
+def _match(images: Sequence, scores: Tensor, names: Sequence[str]) -> None:
     if isinstance(names, str):
         raise ValueError(f"names is one string, {names!r}: give a list of names.")
     shape = tuple(scores.shape[-2:])
@@ -49,5 +64,3 @@ def _match(images: Sequence, scores: Tensor, names: Sequence[str], labels: Tenso
         raise ValueError(f"{len(images)} images and {len(names)} names need logits of that shape, not {shape}.")
     for step in scores if scores.ndim == 3 else scores[None]:
         check_scores(step, "The logits")
-    if labels is not None and len(labels) != len(images):
-        raise ValueError(f"{len(images)} images need as many labels, not {len(labels)}.")

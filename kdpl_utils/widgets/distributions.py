@@ -20,7 +20,9 @@ from ..evaluate import (
     perturb,
     reliability_curve,
 )
-from .controls import TEMPERATURES, _cached, _choice, _how_many, _label, _match, _pick, _steps
+from ..support.tensors import as_labels
+from ..support.values import real
+from .controls import TEMPERATURES, _cached, _choice, _how_many, _label, _labels, _match, _pick, _steps
 from .explorer import Explorer
 
 
@@ -47,11 +49,14 @@ def teacher_student(
     teacher, students = _cached(teacher_logits), _cached(student_logits)
     if students.ndim == 2:
         students = students[None]
-    _match(images, teacher, names, labels)
+    _match(images, teacher, names)
     _match(images, students, names)
+    labels = _labels(labels, images, names)
     n, last_step = len(images), len(students) - 1
     trained = last_step > 0
     steps = [str(step) for step in (range(last_step + 1) if steps is None else steps)]
+    if len(steps) != last_step + 1:
+        raise ValueError(f"There are {len(steps)} names for {last_step + 1} steps: give one for each.")
     kl_at = {}  # temperature → (S, N) bits
     for temperature in TEMPERATURES:
         kl_at[temperature] = np.stack([kl_bits(teacher, student, temperature).numpy() for student in students])
@@ -121,7 +126,8 @@ def prediction(
         labels: (N,) indices of names; or None.
     """
     cosines, names = _cached(image_features) @ _cached(text_features).T, list(names)
-    _match(images, cosines, names, labels)
+    _match(images, cosines, names)
+    labels = _labels(labels, images, names)
     place = {name.casefold(): c for c, name in enumerate(names)}
 
     def chosen(typed: str) -> list[int]:
@@ -163,9 +169,10 @@ def temperature(
         cosines: (N, C) for each set of templates, by a name for it.
         labels: (N,); scale: the model's own, where the slider starts.
     """
-    cosines, names, labels, own = {t: _cached(c) for t, c in cosines.items()}, list(names), labels.cpu(), float(scale)
+    cosines, names, own = {t: _cached(c) for t, c in cosines.items()}, list(names), real(scale, "scale", 0, above=True)
+    labels = _labels(labels, images, names, least=0)
     for c in cosines.values():
-        _match(images, c, names, labels)
+        _match(images, c, names)
     scales = sorted({*np.geomspace(1, 200, 20).round(3).tolist(), own})
     curves, eces = {}, {}
     for t, c in cosines.items():
@@ -211,7 +218,7 @@ def calibration_bench(
         effect: for each teacher (temperatures, noises, seeds), from runs made before.
         zero_shot: the same metric before training.
     """
-    labels, bench = labels.cpu(), {}
+    labels, bench = as_labels(labels).cpu(), {}
     for name, scores in logits.items():
         for noise in noises:
             for t in temperatures:

@@ -18,7 +18,7 @@ from ..evaluate import (
     pareto_front,
     selection_recall,
 )
-from .controls import TEMPERATURES, _cached, _choice, _label, _match, _pick, _steps
+from .controls import TEMPERATURES, _cached, _choice, _label, _labels, _match, _pick, _steps
 from .explorer import Explorer
 
 
@@ -104,8 +104,8 @@ def class_pick(
         teacher_logits: (N, D) over the dictionary's D names.
         labels: (N,) indices of ``names``; those of them that the dictionary holds are marked.
     """
-    logits, labels = _cached(teacher_logits), labels.cpu()
-    _match(images, logits, dictionary, labels)
+    logits, labels = _cached(teacher_logits), _labels(labels, images, names, least=0)
+    _match(images, logits, dictionary)
     position = {name: d for d, name in enumerate(dictionary)}
     true = torch.tensor([position.get(name, -1) for name in names])[labels]
     present = labels.unique()
@@ -200,10 +200,11 @@ def domain_lens(
     names, data, shares = list(names), {}, {}
     for domain, (images, labels, logits) in domains.items():
         scores = {role: _cached(x) for role, x in logits.items()}
+        labels = _labels(labels, images, names, least=0)
         for x in scores.values():
-            _match(images, x, names, labels)
-        data[domain] = images, labels.cpu(), scores
-        shares[domain] = {role: accuracy(x, labels.cpu()) for role, x in scores.items()}
+            _match(images, x, names)
+        data[domain] = images, labels, scores
+        shares[domain] = {role: accuracy(x, labels) for role, x in scores.items()}
 
     def draw(domain, picture):
         images, labels, scores = data[domain]
