@@ -176,7 +176,7 @@ def price(names: Sequence[str], cost: Sequence[float], gain, ylabel: str = "gain
     gain = np.asarray(gain, dtype=float)
     gain = gain[:, None] if gain.ndim == 1 else gain
     front = pareto_front(cost, gain.mean(axis=1).tolist())
-    between = np.geomspace(min(cost) * 0.8, max(cost) * 1.25, 13)
+    between = np.geomspace(min(cost) * 0.8, max(cost) * 2, 14)  # at first beyond the last one's name
     budgets = sorted([*cost, *(b for b in between.tolist() if not np.isclose(b, cost, rtol=0.02).any())])
 
     def draw(budget):
@@ -185,10 +185,8 @@ def price(names: Sequence[str], cost: Sequence[float], gain, ylabel: str = "gain
         if not within:
             return figure, f"No teacher costs {budget:.3g} ms or less; the cheapest costs {min(cost):.3g} ms."
         best = max(within, key=lambda i: gain[i].mean())
-        return (
-            figure,
-            f"{len(within)} of {len(names)} teachers; the best of them is {names[best]}: {gain[best].mean():+.1f}.",
-        )
+        gained = f"{names[best]}: {gain[best].mean():+.1f} points"
+        return figure, f"{len(within)} of {len(names)} teachers; the best of them is {gained}."
 
     return Explorer(draw, budget=_steps(budgets, budgets[-1], "budget, ms a picture"))
 

@@ -187,6 +187,7 @@ def test_price_admits_what_the_budget_pays():
     explorer = EXPLORERS["price"]()
     explorer.controls["budget"].value = 4.0
     assert "Within 4 ms: small, medium." in explorer.alt and "2 of 3" in line(explorer)
+    assert line(explorer).endswith(" points.")
     explorer.controls["budget"].index = 0
     assert "no teacher" in explorer.alt and "No teacher costs" in line(explorer)
 
