@@ -251,3 +251,25 @@ def test_what_is_no_fixed_classifier_is_kept_as_it_is(world, tmp_path):
         "learned",
         "classifier",
     }
+
+
+def test_shipped_students_have_recipes_of_their_own():
+    """What is asked for goes before both."""
+    clip, shipped = ("ViT-B-32-quickgelu", "openai"), ("emoji-student-vit", None)
+    assert adapt_module._recipe("coop", "kdpl", clip, None, None, 3) == replace(kd.CoOp.recipe, seed=3)
+    own = adapt_module._recipe("coop", "kdpl", shipped, None, None, 3)
+    assert own == replace(kd.CoOp.recipe, seed=3, **adapt_module.EMOJI_RECIPES["coop"]) != kd.CoOp.recipe
+    asked = adapt_module._recipe("coop", "kdpl", shipped, 7, 0.25, 3)
+    assert asked == replace(own, epochs=7, lr=0.25)
+    with pytest.raises(ValueError, match="There is no learner 'cop': choose one of .*coop"):
+        adapt_module._recipe("cop", "kdpl", clip, None, None, 3)
+
+
+def test_tests_of_one_class_have_accuracies_and_no_interval(world, tmp_path):
+    """Pictures of one class may all be of one thing: nothing says how far another one would lie."""
+    first = world.test.labels == world.test.labels[0]
+    one = replace(world, test=world.test.subset(first.nonzero().flatten()[:6].tolist()))
+    student = kd.load_vlm("emoji-student-vit", device="cpu")
+    job = Training("x", "coop", "kdpl", 1, MODELS["student"], (MODELS["teacher"],), kd.Recipe())
+    measured, gain = adapt_module._measure(kd.CoOp(student), lab.Lab(tmp_path, device="cpu"), one, job)
+    assert gain is None and {"test accuracy, learned", "test accuracy, teacher"} <= set(measured)

@@ -1,6 +1,7 @@
 """The head of a model card is what the hub reads."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -53,3 +54,18 @@ def test_the_whole_card_begins_with_it():
     card = model_card("folder", world, job(), kd.CoOp(student), {"test accuracy, learned": 50.0}, None, 1.0)
     told, body = head(card)
     assert told["model-index"] and body.lstrip().startswith("# Prompts learned from")
+
+
+@pytest.mark.parametrize(
+    "mode, labelled, words",
+    [
+        ("kdpl", 0.0, "no label was used in training"),
+        ("kdpl", 0.25, "25% of the labels were used"),
+        ("labels", 0.0, "labels were used"),
+    ],
+)
+def test_the_card_says_whether_labels_were_used(mode, labelled, words):
+    student = kd.load_vlm("emoji-student-vit", device="cpu")
+    asked = replace(job(mode=mode), labelled=labelled)
+    card = model_card("folder", kd.load_world("emoji/activities"), asked, kd.CoOp(student), {}, None, 1.0)
+    assert f"({words})" in card

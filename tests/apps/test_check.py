@@ -208,3 +208,14 @@ def test_published_numbers_have_a_source_and_are_those_of_the_tables():
     for name, model in (("RN50", "RN50-quickgelu"), ("ViT-B/32", "ViT-B-32-quickgelu")):
         shifts = ("imagenet", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
         assert [table[model][world] for world in shifts] == known[name]["CLIP zero-shot"][:5]
+
+
+def test_a_model_without_a_published_number_is_no_comparison(right, monkeypatch):
+    setup, world, _ = right
+    monkeypatch.setattr(module, "load_world", lambda name, root: world)
+    monkeypatch.setattr(module, "load_vlm", lambda name, weights: setup.vlm)
+    monkeypatch.setattr(module, "published_top1", lambda model, name: None)
+    lines = []
+    assert not module.check([("RN50-quickgelu", "w.pt")], ["oxford_pets"], report=lines.append)
+    assert f"RN50-quickgelu on {world.name}: no published number is known here." in lines
+    assert lines[-1] == "0 comparisons with published numbers; 0 things are wrong."

@@ -1,5 +1,8 @@
 """The command line: what is typed is understood, and what goes wrong is one sentence."""
 
+import io
+import sys
+
 import pytest
 
 from kdpl_utils.apps import adapt
@@ -28,3 +31,12 @@ def test_what_goes_wrong_is_a_sentence(error, monkeypatch, capsys):
     monkeypatch.setattr(adapt, "adapt_folder", fails)
     assert main(["adapt", "folder", "--out", "out"]) == 2
     assert capsys.readouterr().err == f"kdpl adapt: {error}\n"
+
+
+def test_a_stream_that_cannot_change_its_errors_is_written_to(monkeypatch):
+    """As IDLE's and pytest's own are: a text in memory."""
+    printed = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", printed)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert printed.getvalue().startswith("usage: kdpl")

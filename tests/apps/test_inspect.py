@@ -156,3 +156,9 @@ def test_phone_photos_are_turned_as_their_camera_noted(tmp_path):
     exif[0x0112] = 6  # hold the camera upright
     Image.new("RGB", (40, 20)).save(tmp_path / "phone.jpg", exif=exif)
     assert folder_images(tmp_path)[0].size == (20, 40)
+
+
+def test_the_package_has_it_under_its_own_name():
+    assert kd.inspect_pair is inspect_pair
+    with pytest.raises(AttributeError, match="module 'kdpl_utils' has no attribute 'inspect_pairs'"):
+        kd.inspect_pairs()

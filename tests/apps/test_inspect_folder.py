@@ -207,3 +207,27 @@ def test_refuses_in_one_sentence(folder, learned, tmp_path, capsys, arguments, w
         status, _, err = run(capsys, *typed)
     assert status == 2 and err.startswith("kdpl inspect: ") and words.format(**places) in err
     assert err.count("\n") == 1 and not (tmp_path / "page.html").exists()
+
+
+def test_flat_pictures_have_no_labels_and_that_is_said(folder, tmp_path):
+    for path in folder.glob("tennis/*.png"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    labels, said = inspect_folder.FolderPictures(tmp_path).labels(NAMES)
+    assert labels.tolist() == [-1, -1] and said == ["The pictures do not lie in subfolders, so there are no labels."]
+
+
+@pytest.mark.parametrize("kind", [kd.CoOp, kd.VPT], ids=lambda kind: kind.__name__)
+def test_a_learned_classifier_answers_as_its_learner(kind, folder, tmp_path):
+    """Also where vectors among the patches were learned, so that the frozen tower's features do not serve."""
+    student = kd.load_vlm("emoji-student-vit", device="cpu")
+    learner = kind(student)
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            parameter.add_(0.05)
+    file = kd.export_classifier(learner, NAMES, tmp_path / "classifier.safetensors")
+    pictures = [Image.open(path) for path in sorted(folder.glob("tennis/*.png"))]
+    pixels = kd.Pixels(student, pictures)
+    found = inspect_folder._learned_logits(
+        kd.load_classifier(file, student), NAMES, kd.encode_images(student, pictures), pixels
+    )
+    torch.testing.assert_close(found, learner(pixels[:], NAMES).detach(), atol=1e-4, rtol=1e-4)
