@@ -156,3 +156,15 @@ def test_what_was_not_measured_has_a_dash(seeds):
     row = {"base": 50.0, "base shifted": float("nan")}
     line = kd.summarise([row] * seeds)
     assert line["base"].startswith("50.0") and line["base shifted"] == "–"
+
+
+def test_pixels_of_the_tests_are_those_that_features_are_of(world, student):
+    """For learners that look at pictures themselves: the same pictures and labels, in the same places."""
+    features, pixels = kd.test_features(student, world), kd.test_pixels(student, world)
+    assert features.shifts.keys() == pixels.shifts.keys()
+    for half in ("base", "novel"):
+        (encoded, labels), (seen, same_labels) = getattr(features, half), getattr(pixels, half)
+        assert torch.equal(labels, same_labels)
+        with torch.no_grad():
+            found = student.model.encode_image(seen[:], normalize=True)
+        torch.testing.assert_close(found, encoded, atol=1e-5, rtol=1e-4)

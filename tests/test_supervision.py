@@ -199,3 +199,9 @@ def test_a_seed_that_is_none_is_refused_before_anything_is_learned(teacher_logit
     for supervise in (kd.from_shuffled_teacher, functools.partial(kd.from_random_names, k=2)):
         with pytest.raises(ValueError, match="seed"):
             supervise(teacher_logits, NAMES, seed=seed)
+
+
+def test_labels_are_one_for_each_picture():
+    known = torch.tensor([True, False, True])
+    with pytest.raises(ValueError, match="There are 2 labels for 3 pictures: give one for each."):
+        kd.from_both(torch.tensor([0, 1]), known, torch.zeros(3, 2), ["a", "b"])

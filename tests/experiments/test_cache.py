@@ -170,3 +170,8 @@ def test_steps_change_no_number(student, tmp_path, monkeypatch):
     pictures = split([Image.new("RGB", (64, 64), (i, 2 * i, 0)) for i in range(70)], "many")
     monkeypatch.setattr(module, "STEP", 64)
     assert torch.equal(FeatureCache(tmp_path).features(student, pictures), kd.encode_images(student, pictures.images))
+
+
+def test_a_part_that_another_process_took_away_is_the_oldest(tmp_path):
+    (tmp_path / "there").touch()
+    assert module._written(tmp_path / "there") > module._written(tmp_path / "gone") == 0

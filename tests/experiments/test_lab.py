@@ -255,3 +255,22 @@ def test_a_killed_run_ends_with_the_same_bits_and_leaves_no_state(tmp_path, monk
     assert len(steps) == 1 + 3 * (n_drawn // 4)  # the step it was stopped in, and each step once
     names = [path.name for path in job.folder(tmp_path / "killed").iterdir()]
     assert sorted(names) == ["learned.safetensors", "training.json"]
+
+
+def test_shots_of_photographs_are_the_published_ones():
+    """Drawn from all classes before some are left out, as the published code does; the emoji world draws by itself."""
+    labels = torch.arange(8).repeat(5)
+    emoji = kd.load_world(WORLD)
+    train = kd.Split(list(range(40)), labels)
+    photos = replace(
+        emoji, train=train, val=kd.Split(list(range(16)), labels[:16]), classnames=tuple("abcdefgh"), base=range(4)
+    )
+    job = Training(WORLD, "coop", "labels", 3, ("emoji-student-vit", None), (), Recipe(), shots=2)
+    published = replace(photos, shots_as_published=True)
+    everything, _ = kd.coop_few_shot(labels, labels[:16], 2, 3)
+    first_half = [i for i in everything if labels[i] < 4]
+    drawn = lab_module._drawn(published, range(4), job)
+    assert list(drawn.images) == first_half and drawn.labels.tolist() == [int(labels[i]) for i in first_half]
+    own = lab_module._drawn(replace(photos, shots_as_published=False), range(4), job)
+    assert list(own.images) != first_half and sorted(own.labels.tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len(lab_module._drawn(published, range(4), replace(job, shots=0)).labels) == 20

@@ -5,6 +5,8 @@ import random
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import pytest
@@ -13,6 +15,7 @@ import kdpl_utils as kd
 from kdpl_utils.apps.cli import main
 from kdpl_utils.experiments import lab as module
 from kdpl_utils.experiments import plan as reproduce
+from kdpl_utils.experiments import run as run_module
 from kdpl_utils.experiments.lab import Lab
 from kdpl_utils.experiments.plan import is_complete, plan
 from kdpl_utils.experiments.run import run
@@ -20,6 +23,8 @@ from kdpl_utils.experiments.slurm import RunsFailed
 from kdpl_utils.experiments.tables import table_rows
 from kdpl_utils.experiments.training import PAPER_MODES
 from kdpl_utils.learners import LEARNERS
+from kdpl_utils.support.disk import DiskFull
+from kdpl_utils.support.locks import Busy
 from kdpl_utils.train import Recipe
 from kdpl_utils.worlds.datasets import DATASETS, TARGETS
 
@@ -268,3 +273,66 @@ def test_all_runs_failing_for_one_reason_are_that_sentence(tmp_path, capsys):
     assert main(command(tmp_path, *options)) == 2
     error = capsys.readouterr().err
     assert "There is no model 'no-such-model'" in error and len(error.splitlines()) == 1
+
+
+def test_runs_that_all_fail_for_one_reason_raise_it(tmp_path, monkeypatch):
+    """It is what the user has to read; each of them is noted all the same."""
+    pairs = plan("few-shot", WORLD, ["coop"], ["labels"], [1, 2], shots=[1], **SMALL)
+
+    def fail(self, job, evaluation, wait):
+        raise OSError("the disk is away")
+
+    monkeypatch.setattr(Lab, "score", fail)
+    with pytest.raises(OSError, match="^the disk is away$"):
+        run(pairs, tmp_path, workers=1)
+    assert len(list((tmp_path / "failed").iterdir())) == len({job.folder(tmp_path) for job, _ in pairs})
+
+
+def side_by_side(monkeypatch, tmp_path, *outcomes):
+    """Two runs in workers of which the first gives these errors, one after the other; what each was asked."""
+    pairs = plan("few-shot", WORLD, ["coop"], ["labels"], [1], shots=[1], **SMALL)
+    asked, waiting = [], list(outcomes)
+
+    class Pool:
+        def __init__(self, workers, context, start, arguments):
+            assert workers == 2
+
+        def submit(self, function, job, evaluations, wait):
+            future = Future()
+            asked.append((job.learner, wait))
+            if job.learner == "coop" and waiting:
+                future.set_exception(waiting.pop(0))
+            else:
+                future.set_result(None)
+            return future
+
+        def shutdown(self, **how):
+            pass
+
+    monkeypatch.setattr(run_module, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(run_module, "check_main_guard", lambda: None)
+    run(pairs, tmp_path, workers=2)
+    return asked
+
+
+def test_what_another_command_is_at_is_asked_for_once_more(tmp_path, monkeypatch):
+    """First without waiting; at the end it is waited for."""
+    asked = side_by_side(monkeypatch, tmp_path, Busy("somebody is at it"))
+    assert asked == [("zero-shot", False), ("coop", False), ("coop", True)]
+
+
+def test_a_worker_without_room_ends_all_runs(tmp_path, monkeypatch):
+    with pytest.raises(DiskFull, match="no room"):
+        side_by_side(monkeypatch, tmp_path, DiskFull("no room"))
+    assert not (tmp_path / "failed").exists()
+
+
+def test_a_worker_that_the_system_ended_is_one_sentence(tmp_path, monkeypatch):
+    with pytest.raises(RunsFailed, match="ended without a word.* with fewer --workers; what is complete is kept"):
+        side_by_side(monkeypatch, tmp_path, BrokenProcessPool("a process was terminated abruptly"))
+
+
+def test_workers_of_a_notebook_need_no_main_guard(monkeypatch):
+    """What is typed there lies in no file that a worker could read again."""
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    run_module.check_main_guard()

@@ -118,3 +118,35 @@ def test_every_kind_of_table_has_the_papers_numbers_or_none():
     assert [title for title, _ in paper_rows("cross-dataset")] and paper_rows("few-shot") == []
     rows = dict(paper_rows("domain"))["16-shot ImageNet, ViT-B/32"]
     assert {"method": "CoOp+KDPL", "ImageNet": "65.97"}.items() <= rows[2].items()
+
+
+def test_a_method_that_a_data_set_lacks_is_not_averaged(tmp_path):
+    tables = [[pair(world), pair(world, mode="labels")] for world in ("emoji/objects", "emoji/travel-places")]
+    write(tables[0], tmp_path, [halves(80.0, 20.0), halves(70.0, 30.0)])
+    write(tables[1][:1], tmp_path, [halves(40.0, 60.0)])
+    (row,) = average_rows(tables, tmp_path)
+    assert (row["supervision"], row["base"]) == ("kdpl", "60.0")
+
+
+def test_scores_without_two_halves_are_averaged_as_they_are(tmp_path):
+    tables = [[pair(world, kind="all")] for world in ("emoji/objects", "emoji/travel-places")]
+    for table, score in zip(tables, (80.0, 40.0)):
+        write(table, tmp_path, [{"accuracy": score}])
+    (row,) = average_rows(tables, tmp_path)
+    assert row["accuracy"] == "60.0" and "H" not in row
+
+
+def test_a_method_without_a_complete_seed_has_no_row(tmp_path):
+    pairs = [pair("emoji", 1, "transfer", target=f"emoji/{t}") for t in ("objects", "activities")]
+    write(pairs[:1], tmp_path, [{"objects": 10.0}])
+    assert table_rows(pairs, tmp_path) == []
+
+
+def test_what_a_training_cost_may_be_unknown(tmp_path):
+    """Its scores count all the same; a number that nobody noted is a dash and no zero."""
+    one = pair("emoji")
+    write([one], tmp_path, [halves(50.0, 50.0)])
+    for name in ("training.json", "use.json"):
+        (one[0].folder(tmp_path) / name).unlink()
+    (row,) = table_rows([one], tmp_path)
+    assert row["base"] == "50.0" and [row[c] for c in ("learned", "seconds", "seconds a picture")] == ["–"] * 3

@@ -88,6 +88,7 @@ def test_a_folder_takes_a_file_of_them(file, tmp_path):
         ('{"oak": "a tree"}', "give a list of at least one"),
         ('{"oak": []}', "give a list of at least one"),
         ('{"oak": [" "]}', "is no sentence of 'oak'"),
+        ('{"oak": ["an oak <end_of_text>, cut"]}', "holds a mark of CLIP's own, which ends it: leave it out"),
     ],
 )
 def test_wrong_files_are_one_sentence(content, sentence, tmp_path):

@@ -23,6 +23,7 @@ import torchvision
 from PIL import Image
 
 from kdpl_utils.shots import few_shot
+from kdpl_utils.support.disk import DiskFull
 from kdpl_utils.worlds import datasets, imagenet, official
 from kdpl_utils.worlds.load import load_world, world_names
 from kdpl_utils.worlds.world import of_classes
@@ -784,3 +785,27 @@ def test_addresses_are_those_that_torchvision_has_now():
     if "huggingface" not in source:
         pytest.skip("an older torchvision")
     assert datasets.DATASETS["eurosat"].archives[0] in source
+
+
+def test_a_disk_without_room_is_no_missing_data_set(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise DiskFull("no room")
+
+    monkeypatch.setattr(datasets, "fetch_beside", full)
+    with pytest.raises(DiskFull, match="no room"):
+        load_world("dtd", root=tmp_path)
+
+
+def test_flowers_of_an_older_torchvision_have_no_names(tmp_path, monkeypatch):
+    monkeypatch.delattr(torchvision.datasets.Flowers102, "classes", raising=False)
+    with pytest.raises(FileNotFoundError, match="torchvision before 0.21 has no names of flowers: update it, or add"):
+        official._flower_names()
+
+
+def test_an_array_file_without_a_part_is_named(tmp_path):
+    write_pathmnist(tmp_path / "medmnist", "", 28)
+    with np.load(tmp_path / "medmnist" / "pathmnist.npz") as arrays:
+        kept = {key: arrays[key] for key in arrays.files if key != "val_images"}
+    np.savez_compressed(tmp_path / "medmnist" / "pathmnist.npz", **kept)
+    with pytest.raises(ValueError, match="pathmnist.npz.*it has no val_images.npy"):
+        load("pathmnist", tmp_path)

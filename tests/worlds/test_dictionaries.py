@@ -3,6 +3,7 @@ from urllib.error import URLError
 
 import pytest
 
+from kdpl_utils.support.disk import DiskFull
 from kdpl_utils.worlds import dictionaries
 from kdpl_utils.worlds.dictionaries import dictionary_report, imagenet21k_names, load_dictionary
 from kdpl_utils.worlds.load import load_world
@@ -103,3 +104,14 @@ def test_the_nearest_spelling_is_difflibs_on_the_whole_dictionary():
 def test_the_emoji_dictionary_holds_every_true_name():
     world = load_world()
     assert dictionary_report(world.dictionary, world.classnames).share == 1
+
+
+def test_a_disk_without_room_is_no_missing_list(tmp_path, monkeypatch):
+    """The list could be fetched: more room helps, and putting it there by hand does not."""
+
+    def full(address, path):
+        raise DiskFull("no room")
+
+    monkeypatch.setattr(dictionaries, "fetch_file", full)
+    with pytest.raises(DiskFull, match="no room"):
+        load_dictionary("open_images", tmp_path)

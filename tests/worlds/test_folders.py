@@ -203,3 +203,15 @@ def test_a_prompt_is_learned_from_a_folder_without_labels_or_names(flat):
     start = prompt.ctx.detach().clone()
     kd.fit(prompt, loss, len(world.train), kd.Recipe(epochs=1, batch_size=5), progress=False)
     assert not torch.equal(prompt.ctx, start)
+
+
+def test_one_class_that_is_meant_as_one_keeps_its_labels(tmp_path):
+    """Otherwise the pictures of an only folder count as unlabelled."""
+    for number in range(4):
+        picture(tmp_path / "oak" / f"{number}.png", number)
+    with pytest.warns(UserWarning, match="There is one class only, oak: every picture is named so, and nothing can be"):
+        world = folder_world(tmp_path, labelled=True, dictionary=["tree"])
+    assert world.classnames == ("oak",) and set(world.train.labels.tolist()) == {0}
+    with pytest.warns(UserWarning):
+        world = folder_world(tmp_path, dictionary=["tree"])
+    assert set(world.train.labels.tolist()) == {-1}

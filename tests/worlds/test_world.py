@@ -1,5 +1,6 @@
 import hashlib
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms import RandomResizedCrop
 
+import kdpl_utils as kd
 from kdpl_utils.worlds.world import Lazy, Split, base_novel, of_classes, random_crops
 
 
@@ -87,3 +89,9 @@ def test_crops_of_a_split_keep_labels_and_have_a_key_of_their_own():
     assert split.crops(0, seed=1) is split
     assert len({split.key, crops.key, split.crops(3, seed=2).key, split.crops(2, seed=1).key}) == 4
     assert Split(pictures, split.labels).crops(3, seed=1).key == ""
+
+
+def test_the_recipe_of_a_world_is_coops():
+    emoji = kd.load_world("emoji/activities")
+    assert emoji.recipe == emoji.recipes["coop"] and kd.Recipe(**emoji.recipe).lr > 0
+    assert replace(emoji, recipes={}).recipe == {}
