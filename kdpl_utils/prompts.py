@@ -172,7 +172,7 @@ def word_vectors(vlm: VLM, words: str) -> Tensor:
     if has_clip_tokens(vlm) and not ids:
         raise ValueError("ctx_init has no words: give some, or n_ctx for a random start.")
     table = text_tower(vlm.model).token_embedding.weight
-    return _at_least_float32(table[torch.tensor(ids, dtype=torch.long, device=table.device)].detach().clone())
+    return _at_least_float32(table[torch.tensor(ids, dtype=torch.long, device=table.device)].detach())
 
 
 def random_vectors(vlm: VLM, n: int, seed: int, width: int | None = None) -> Tensor:

@@ -170,9 +170,6 @@ class _Inert:
     def __setitem__(self, key, value):
         pass
 
-    def append(self, item):
-        pass
-
     def extend(self, items):
         pass
 
