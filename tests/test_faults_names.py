@@ -343,6 +343,7 @@ FAULTS = {
         for what, text, sentence in (
             ("missing", None, "has no 'recipe' in its header"),
             ("no JSON", "{", "has a 'recipe' in its header that is no JSON"),
+            ("too deep", "[" * 100_000, "has a 'recipe' in its header that is no JSON"),
             ("unknown", '{"speed": 1}', "has 'speed' in its recipe, which no recipe has"),
             ("refused", '{"epochs": 0}', "has a recipe that is none: epochs is 0"),
             ("of nan", '{"lr": NaN}', "has a recipe that is none: lr is nan"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..prompts import PromptLearner
-from ..support.disk import Damaged, as_path
+from ..support.disk import Damaged, as_path, json_of
 from ..support.tensors import check_finite, read_tensors, write_tensors
 from ..support.version import __version__
 from ..towers.text import text_tower
@@ -226,9 +226,10 @@ def json_field(header: Mapping[str, str], field: str, kind: type, path: str | Pa
     Raises:
         ValueError: it is not there, or is something else.
     """
+    content = field_of(header, field, path)
     try:
-        value = json.loads(field_of(header, field, path))
-    except json.JSONDecodeError as error:
+        value = json_of(content)
+    except ValueError as error:
         raise ValueError(f"{path} has a {field!r} in its header that is no JSON: write it again.") from error
     if not isinstance(value, kind):
         raise ValueError(f"{path} has a {type(value).__name__} as {field!r} in its header: write it again.")

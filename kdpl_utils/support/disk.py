@@ -220,13 +220,25 @@ def write_json(path: Path, value: dict) -> Path:
     return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
+def json_of(content: str | bytes) -> object:
+    """What JSON holds.
+
+    Raises:
+        ValueError: it is no JSON in UTF-8, or is nested so deeply that nobody meant it.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def read_json(path: Path) -> dict | None:
     """What ``write_json`` wrote; None where there is no file, or a damaged one, which is said in a warning."""
     if not path.is_file():
         return None
     try:
-        value = json.loads(path.read_bytes())
-    except ValueError:  # JSONDecodeError and UnicodeDecodeError are such
+        value = json_of(path.read_bytes())
+    except ValueError:
         value = None
     if not isinstance(value, dict) or value.pop("sha256", None) not in (
         None,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..support.disk import as_path
+from ..support.disk import as_path, json_of
 from .words import SPECIAL, check_templates, cleaned
 
 # Sentences with ``{}`` for all names; or a dict from names to sentences, or the path of a JSON file that holds one.
@@ -22,12 +21,26 @@ def as_templates(templates: Templates) -> tuple[str, ...] | dict[str, list[str]]
         FileNotFoundError: there is no such file.
     """
     is_path = isinstance(templates, Path) or (isinstance(templates, str) and templates.endswith(".json"))
-    found = _read(as_path(templates)) if is_path else templates
-    if not isinstance(found, Mapping):
-        return check_templates(found)
+    if not is_path:
+        return _by_name(templates) if isinstance(templates, Mapping) else check_templates(templates)
+    path = as_path(templates)
+    found = _read(path)
+    try:
+        return _by_name(found)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _by_name(found: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     if not found:
         raise ValueError("The dict of sentences is empty: give at least one class name with its sentences.")
-    return {str(name).replace("_", " "): _checked(name, sentences) for name, sentences in found.items()}
+    by_name: dict[str, list[str]] = {}
+    for name, sentences in found.items():
+        spaced = str(name).replace("_", " ")
+        if spaced in by_name:
+            raise ValueError(f"The name {spaced!r} has sentences twice, with and without underscores: keep one.")
+        by_name[spaced] = _checked(name, sentences)
+    return by_name
 
 
 def sentences_of(
@@ -61,7 +74,7 @@ def _read(path: Path) -> Mapping[str, Sequence[str]]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}: give a JSON file from class names to lists of sentences.")
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        found = json_of(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(
             f"{path} is no JSON ({error}): write a dict from class names to lists of sentences."

@@ -1,4 +1,6 @@
-from kdpl_utils.support.disk import fingerprint
+import pytest
+
+from kdpl_utils.support.disk import fingerprint, read_json
 
 
 def test_a_fingerprint_tells_large_files_apart(tmp_path):
@@ -15,3 +17,10 @@ def test_a_fingerprint_tells_large_files_apart(tmp_path):
     whole = fingerprint(tmp_path)
     (tmp_path / "b").unlink()
     assert fingerprint(tmp_path) != whole
+
+
+def test_json_that_nobody_meant_is_damaged_like_any_other(tmp_path):
+    """Python's reader ends with another kind of error there than for all other faults."""
+    (tmp_path / "scores.json").write_text("[" * 100_000)
+    with pytest.warns(UserWarning, match="scores.json"):
+        assert read_json(tmp_path / "scores.json") is None

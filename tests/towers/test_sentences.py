@@ -97,3 +97,18 @@ def test_wrong_files_are_one_sentence(content, sentence, tmp_path):
         as_templates(tmp_path / "wrong.json")
     with pytest.raises(FileNotFoundError, match="There is no file nowhere.json"):
         as_templates("nowhere.json")
+
+
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        ('{"hot dog": []}', "The sentences of 'hot dog' are \\[\\]: give a list of at least one."),
+        ("{}", "The dict of sentences is empty"),
+        ("[" * 100_000, "is no JSON \\(nested too deeply\\)"),
+        ('{"hot dog": ["a {}"], "hot_dog": ["the {}"]}', "The name 'hot dog' has sentences twice"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_with_its_name(file, content, sentence):
+    file.write_text(content)
+    with pytest.raises(ValueError, match=f"prompts.json.*{sentence}"):
+        as_templates(file)
