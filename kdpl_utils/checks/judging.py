@@ -139,9 +139,10 @@ paired_interval = Exercise(
 
 
 def _perturbed(function: Callable, logits: Tensor, temperature: float, noise: float, seed: int):
-    """The result; with noise, how large it is in standard deviations and whether a seed repeats it.
+    """The result; with noise, how large it is in standard deviations, and whether it is as it should be.
 
-    Which numbers a seed draws is left open.
+    Asked is whether a seed repeats it, every number has its own, and a row with small logits has as much of it as one
+    with large ones.  Which numbers a seed draws is left open.
     """
     result = function(logits.clone(), temperature, noise, seed)
     if result is None or result is ...:
@@ -149,8 +150,20 @@ def _perturbed(function: Callable, logits: Tensor, temperature: float, noise: fl
     if not noise:
         return result
     again = function(logits.clone(), temperature, noise, seed)
-    size = (result * temperature - logits).std() / logits.std()
-    return round(size.item(), 1), float(torch.equal(result, again))
+    drawn = result * temperature - logits
+    size = (drawn.std() / logits.std()).item()
+    pictures_differ = not drawn.mean(0).std() > 0.5 * drawn.std()
+    names_differ = not drawn.mean(1).std() > 0.5 * drawn.std()
+    half = len(drawn) // 2
+    is_even = not drawn[:half].std() < 0.5 * drawn[half:].std()
+    return round(size, 1), *map(float, (torch.equal(result, again), pictures_differ, names_differ, is_even))
+
+
+def _rows_of_two_sizes() -> Tensor:
+    """(200, 50) logits, small ones in the first half of the rows."""
+    logits = 3 * draw(2, 200, 50)
+    logits[:100] /= 10
+    return logits
 
 
 def _epsilon(logits: Tensor, seed: int) -> Tensor:
@@ -164,10 +177,10 @@ perturb = Exercise(
     probes=lambda: [
         (3 * draw(0, 4, 5), 4.0, 0.0, 0),
         (3 * draw(1, 4, 5), 0.25, 0.0, 0),
-        (3 * draw(2, 200, 50), 2.0, 0.5, 1),
+        (_rows_of_two_sizes(), 2.0, 0.5, 1),
     ],
     observe=_perturbed,
-    observed="the logits; with noise, its size in standard deviations and whether a seed repeats it (1: yes)",
+    observed="the logits; of noise its size, if a seed repeats it, if pictures and names differ, if rows have as much",
     mutants={
         "multiplies by T": Mutant(
             "you multiply by the temperature: above 1 it must make the teacher less certain, so divide.",
@@ -187,6 +200,30 @@ perturb = Exercise(
             "the noise has standard deviation noise, whatever the logits' own is: multiply with logits.std().",
             lambda z, temperature=1.0, noise=0.0, seed=0: (z + noise * draw(seed, *z.shape)) / temperature,
         ),
+        "no noise": Mutant(
+            "no noise is added: noise · logits.std() · ε, before the division.",
+            lambda z, temperature=1.0, noise=0.0, seed=0: z / temperature,
+        ),
+        "uniform noise": Mutant(
+            "torch.rand draws between 0 and 1: noise that goes both ways is torch.randn.",
+            lambda z, temperature=1.0, noise=0.0, seed=0: (
+                (z + noise * z.std() * torch.rand(z.shape, generator=torch.Generator().manual_seed(seed))) / temperature
+            ),
+        ),
+        "one noise for all pictures": Mutant(
+            "every picture gets the same noise: draw a number for each logit, torch.randn(logits.shape, …).",
+            lambda z, temperature=1.0, noise=0.0, seed=0: (z + noise * draw(seed, z.shape[1]) * z.std()) / temperature,
+        ),
+        "one noise for all names": Mutant(
+            "all names of a picture move together, which changes no probability: draw torch.randn(logits.shape, …).",
+            lambda z, temperature=1.0, noise=0.0, seed=0: (z + noise * draw(seed, len(z), 1) * z.std()) / temperature,
+        ),
+        "each row its own scale": Mutant(
+            "each picture's noise follows its own logits: it is the standard deviation of all, logits.std().",
+            lambda z, temperature=1.0, noise=0.0, seed=0: (
+                (z + noise * draw(seed, *z.shape) * z.std(-1, keepdim=True)) / temperature
+            ),
+        ),
         "noise after the division": Mutant(
             "you add the noise after the division, so that a temperature above 1 makes it weigh more: noise first.",
             lambda z, temperature=1.0, noise=0.0, seed=0: z / temperature + noise * _epsilon(z, seed),
@@ -196,7 +233,7 @@ perturb = Exercise(
             lambda z, temperature=1.0, noise=0.0, seed=0: (z + noise * z.std() * torch.randn_like(z)) / temperature,
         ),
     },
-    advice="(logits + noise · logits.std() · ε) / temperature, with ε drawn from a generator of this seed.",
+    advice="(logits + noise · logits.std() · ε) / temperature, ε from torch.Generator().manual_seed(seed).",
     hints=(
         "Two changes of the logits: one divides, one adds. Neither comes after a softmax.",
         "epsilon = torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed))",

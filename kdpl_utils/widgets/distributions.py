@@ -231,7 +231,7 @@ def calibration_bench(
                 )
     limits = {name: math.log(scores.shape[1]) for name, scores in logits.items()}
 
-    def draw(teacher, temperature, noise):
+    def draw(temperature, noise, teacher=next(iter(logits))):
         curve, nats, ece, right = bench[teacher, temperature, noise]
         runs = None if effect is None else np.asarray(effect[teacher])[:, list(noises).index(noise)]
         now = list(temperatures).index(temperature)
@@ -246,9 +246,10 @@ def calibration_bench(
         )
 
     start = 1.0 if 1.0 in temperatures else temperatures[0]
+    which = {"teacher": _choice(logits, "teacher")} if len(logits) > 1 else {}  # one is no choice
     return Explorer(
         draw,
-        teacher=_choice(logits, "teacher"),
+        **which,
         temperature=_steps(temperatures, start, "temperature"),
         noise=_steps(noises, noises[0], "noise"),
     )

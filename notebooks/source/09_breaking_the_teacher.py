@@ -17,8 +17,8 @@ print(f"kdpl_utils {kd.__version__} · torch {torch.__version__} · {kd.default_
 r"""
 ## One opinion, said in three ways
 
-A picture of which a teacher is not sure, and three ways of saying so: as it is, boldly, and timidly. The order of the
-names is the same in all three.
+A picture of which a teacher is not sure, and three ways of saying so: boldly, timidly, and as it is. T is the
+temperature that its logits were divided by, as in lesson 02. The order of the names is the same in all three.
 """
 
 # %% 09-world (setup)
@@ -58,9 +58,9 @@ r"""
 You will be able to **break** a teacher in two ways, in what it says and in how surely, **measure** what its students
 inherit, **find** the temperature at which it is honest, and **see** a careless loss die.
 
-Three claims to test, printed at the end by the run: *a teacher that is four times as sure makes students whose ECE is
-higher*; *one that is four times less sure makes students whose H is lower*; and the control, whose certainty is left
-alone and whose answers are not: *with a fifth of them shuffled, H is lower.*
+Three claims to test, printed at the end by the run: *a surer teacher (T = 1/4) makes students whose ECE is higher*; *a
+less sure one (T = 4) makes students whose H is lower*; and the control, whose certainty is left alone and whose answers
+are not: *with a fifth of them shuffled, H is lower.*
 """
 
 # %% [markdown] 09-stop-instructor (instructor)
@@ -165,7 +165,7 @@ plots.reliability(curves, "Four teachers on the training pictures")
 
 # %% [markdown] 09-honest-see (see)
 r"""
-Above the diagonal a teacher is righter than it says, below it surer than right. The temperature moves points to the
+Above the diagonal a teacher is right more often than it says, below it less often. The temperature moves points to the
 left and right and leaves the share of right answers alone; shuffling lowers them. Is the teacher as it is the honest
 one? It takes the student's scale, as published, and nobody has asked whether that scale suits it.
 """
@@ -291,7 +291,7 @@ pd.DataFrame(table, index=["not finite, % of pictures", "naive: steps survived",
 # %% [markdown] 09-half-see (see)
 r"""
 One picture in a batch is enough. What the mean hides, the count shows: the loop that stops says at which step, and one
-that does not stop would go on with a prompt of numbers that are none.
+that does not stop would go on with a prompt full of NaN.
 """
 
 # %% 09-results (results)

@@ -548,7 +548,25 @@ def calibration_with_signs(probs, labels, bins=15):
     return total
 
 
+def one_noise_for_every_picture(logits, temperature=1.0, noise=0.0, seed=0):
+    torch.manual_seed(seed)
+    return (logits + noise * logits.std() * torch.randn(logits.shape[-1])) / temperature
+
+
+def noise_by_row(logits, temperature=1.0, noise=0.0, seed=0):
+    torch.manual_seed(seed)
+    return (logits + noise * logits.std(-1, keepdim=True) * torch.randn_like(logits)) / temperature
+
+
+def uniform_noise(logits, temperature=1.0, noise=0.0, seed=0):
+    torch.manual_seed(seed)
+    return (logits + noise * logits.std() * torch.rand_like(logits)) / temperature
+
+
 SLIPS = [
+    (one_noise_for_every_picture, "perturb", "one noise for all pictures"),
+    (noise_by_row, "perturb", "each row its own scale"),
+    (uniform_noise, "perturb", "uniform noise"),
     (calibration_of_half_open_bins, "expected_calibration_error", "certain pictures left out"),
     (calibration_of_all_bins, "expected_calibration_error", "empty bins"),
     (calibration_with_signs, "expected_calibration_error", "no absolute value"),

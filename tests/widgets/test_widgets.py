@@ -183,6 +183,15 @@ def test_class_pick_counts_true_names():
     assert "of 1 class, K = " in line(explorer) and "classes" not in line(explorer)
 
 
+def test_one_teacher_is_no_choice():
+    """A single button that changes nothing is not shown; the words name the teacher all the same."""
+    explorer = widgets.calibration_bench({"large": TEACHER}, LABELS)
+    assert list(explorer.controls) == ["temperature", "noise"]
+    explorer.controls["temperature"].value = 4.0
+    assert line(explorer).startswith("large at temperature 4: ")
+    assert "teacher" in EXPLORERS["calibration_bench"]().controls
+
+
 def test_price_admits_what_the_budget_pays():
     explorer = EXPLORERS["price"]()
     explorer.controls["budget"].value = 4.0
