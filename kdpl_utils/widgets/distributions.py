@@ -231,7 +231,9 @@ def calibration_bench(
                 )
     limits = {name: math.log(scores.shape[1]) for name, scores in logits.items()}
 
-    def draw(temperature, noise, teacher=next(iter(logits))):
+    first = next(iter(logits))
+
+    def draw(temperature, noise, teacher=first):
         curve, nats, ece, right = bench[teacher, temperature, noise]
         runs = None if effect is None else np.asarray(effect[teacher])[:, list(noises).index(noise)]
         now = list(temperatures).index(temperature)
