@@ -31,7 +31,7 @@ def _picked(function: Callable, logits: Tensor, k: int):
 
 
 def _selection_probes() -> list[tuple]:
-    certain = torch.zeros(6, 7)
+    certain = torch.linspace(0, -0.6, 7).repeat(6, 1)  # no two are alike, so that any sorting gives one order
     certain[0, 4] = 12.0  # sure of a name for one picture
     certain[:, 2] = 2.5  # and half sure of another one for all
     certain[:, 5] = 2.4
