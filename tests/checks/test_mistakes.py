@@ -170,7 +170,7 @@ def logs(*logits):
 KL = mistakes(
     "forward_kl",
     arguments_swapped=lambda t, s: kl_of(*logs(s, t)).mean(),
-    mean_also_over_classes=lambda t, s: F.kl_div(F.log_softmax(s, 1), F.softmax(t, 1), reduction="mean"),
+    mean_also_over_classes=lambda t, s: F.kl_div(F.log_softmax(s, 1), F.softmax(t, 1), reduction="none").mean(),
     sum_over_pictures=lambda t, s: F.kl_div(F.log_softmax(s, 1), F.softmax(t, 1), reduction="sum"),
     a_number_a_picture=lambda t, s: kl_of(*logs(t, s)),
     logarithms_as_weights=lambda t, s: torch.mean(torch.sum(logs(t)[0] * (logs(t)[0] - logs(s)[0]), 1)),
