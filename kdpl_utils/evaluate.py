@@ -47,7 +47,7 @@ def _scores(scores: Tensor, labels: Tensor | None = None, probabilities: bool = 
         raise ValueError(
             f"Labels must lie in 0…{scores.shape[1] - 1}, the columns of the scores: renumber those of base or novel."
         )
-    return scores.detach()
+    return scores.detach() if scores.is_floating_point() else scores.float()
 
 
 def _hits(scores: Tensor, labels: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 
 from .support.disk import as_path, fingerprint
 from .support.shipped import data_file, data_root
+from .support.values import shown
 from .vlm import VLM
 
 OF_THE_NETWORK = (URLError, HTTPException, ConnectionError, TimeoutError)
@@ -99,7 +100,7 @@ def model_pair(model: str | Sequence[str | None]) -> tuple[str, str | None]:
     if isinstance(model, list | tuple) and len(model) == 2 and isinstance(model[0], str):
         return model[0], _at_home(model[1])
     if not isinstance(model, str):
-        raise ValueError(f"A model is {model!r}: give 'name/weights', or its name and its weights as a pair.")
+        raise ValueError(f"A model is {shown(model)}: give 'name/weights', or its name and its weights as a pair.")
     if model.startswith(("local-dir:", "hf-hub:")):
         return model, None
     name, _, pretrained = model.partition("/")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .support.memory import most_at_once
 from .support.tensors import as_numbers, check_finite
-from .support.values import seed_of, whole
+from .support.values import seed_of, shown, whole
 from .towers.text import Prompt, build_trees, encode_forest, encode_prompts, shares_beginnings, text_tower
 from .towers.words import check_templates
 from .vlm import VLM, as_prompt, check_names, check_vlm, has_clip_tokens, token_ids, unit
@@ -91,8 +91,8 @@ class PromptTexts:
         length = len(name_ids) + len(end_ids) + self.n_ctx + 2  # with start and end
         if length > vlm.tokenizer.context_length:
             raise ValueError(
-                f"The class name {name!r} and {self.n_ctx} context vectors are {length} tokens, and {vlm.name} reads "
-                f"at most {vlm.tokenizer.context_length}: shorten the name or the context."
+                f"The class name {shown(name)} and {self.n_ctx} context vectors are {length} tokens, and {vlm.name} "
+                f"reads at most {vlm.tokenizer.context_length}: shorten the name or the context."
             )
         self._layouts[name] = (n_before, name_ids, end_ids)
         return self._layouts[name]

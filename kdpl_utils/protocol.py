@@ -21,7 +21,7 @@ from .support.memory import Halving
 from .support.prefetch import ahead
 from .support.shipped import data_root
 from .train import History, Recipe, checked_recipe, fit
-from .vlm import VLM, Pixels, encode_images, logits
+from .vlm import VLM, Pixels, check_vlm, encode_images, logits
 
 if TYPE_CHECKING:
     from .learners import Learner
@@ -47,11 +47,13 @@ class EvaluationInputs:
 
 def test_features(vlm: VLM, world: World) -> EvaluationInputs:
     """Encode every test picture of a world, once."""
+    check_vlm(vlm)
     return evaluation_inputs(world, vlm.device, lambda split: encode_images(vlm, split.images))
 
 
 def test_pixels(vlm: VLM, world: World, keep: bool = False) -> EvaluationInputs:
     """Every test picture of a world as ``Pixels``; ``keep`` them preprocessed where many learners look at them."""
+    check_vlm(vlm)
     return evaluation_inputs(world, vlm.device, lambda split: Pixels(vlm, split.images, keep))
 
 

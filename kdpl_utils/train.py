@@ -20,7 +20,7 @@ from .support.memory import Fitting
 from .support.prefetch import ahead
 from .support.progress import progress_bar
 from .support.tensors import check_finite
-from .support.values import by_name, plain, real, seed_of, whole
+from .support.values import by_name, plain, real, seed_of, shown, whole
 
 MOST_LR = 1e3  # beyond it no prompt was ever learned, and the first step may leave the numbers that float32 holds
 
@@ -59,7 +59,7 @@ class Recipe:
 
 def checked_recipe(recipe: object) -> Recipe:
     if not isinstance(recipe, Recipe):
-        raise ValueError(f"recipe is {recipe!r}: give a kd.Recipe, such as kd.Recipe(epochs=10, lr=0.05).")
+        raise ValueError(f"recipe is {shown(recipe)}: give a kd.Recipe, such as kd.Recipe(epochs=10, lr=0.05).")
     return recipe
 
 

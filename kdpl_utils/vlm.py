@@ -16,8 +16,8 @@ from .support.memory import Halving
 from .support.pictures import as_picture, middle_of_strip
 from .support.prefetch import ahead, openers
 from .support.progress import progress_bar
-from .support.tensors import as_rows
-from .support.values import whole
+from .support.tensors import as_rows, check_tensor
+from .support.values import shown, whole
 from .towers.sentences import Templates, as_templates, sentences_of
 from .towers.text import encode_prompts
 from .towers.words import check_names
@@ -108,7 +108,12 @@ def encode_images(vlm: VLM, images: Sequence, batch_size: int = 64) -> Tensor:
     return torch.cat(features)
 
 
-def _check_several(images: object) -> None:
+def check_several(images: object) -> None:
+    """Refuse what is no list of pictures, such as one of them.
+
+    Raises:
+        ValueError: says what it is.
+    """
     is_one = isinstance(images, str | bytes | Path | Image.Image | Mapping)
     if is_one or not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
         raise ValueError(f"images is one {type(images).__name__}: give a list of pictures.")
@@ -127,7 +132,7 @@ class Pixels:
     """
 
     def __init__(self, vlm: VLM, images: Sequence, keep: bool = False):
-        _check_several(images)
+        check_several(images)
         check_vlm(vlm)
         self.vlm, self.images, self.kept = vlm, images, {} if keep else None
 
@@ -137,6 +142,8 @@ class Pixels:
     def __getitem__(self, indices: Tensor | slice | Sequence[int]) -> Tensor:
         every = range(len(self))
         rows = every[indices] if isinstance(indices, slice) else as_rows(indices, len(self), "indices").tolist()
+        if not len(rows):
+            raise ValueError("No picture is asked for: give the number of at least one.")
         if self.kept is not None and all(i in self.kept for i in rows):
             return _on_device(self.vlm, [self.kept[i] for i in rows])  # no thread is needed to look something up
         return _on_device(self.vlm, list(openers().map(self._one, rows)))
@@ -201,6 +208,8 @@ def encode_texts(vlm: VLM, texts: Sequence[str]) -> Tensor:
 
 def logits(image_features: Tensor, text_features: Tensor, scale: Tensor | float) -> Tensor:
     """(N, C) = scale · cosine, from unit features (N, D) and (C, D)."""
+    check_tensor(image_features, "The features of pictures")
+    check_tensor(text_features, "The features of names")
     if image_features.shape[-1] != text_features.shape[-1]:
         sizes = f"{image_features.shape[-1]} numbers and names {text_features.shape[-1]}"
         raise ValueError(f"Pictures have {sizes}: encode both with the same model.")
@@ -232,6 +241,6 @@ def check_lengths(vlm: VLM, texts: Sequence[str]) -> None:
     for text in texts:
         if len(token_ids(vlm, text)) + 2 > vlm.tokenizer.context_length:
             raise ValueError(
-                f"{text!r} has {len(token_ids(vlm, text))} tokens, and {vlm.name} reads at most "
+                f"{shown(text)} has {len(token_ids(vlm, text))} tokens, and {vlm.name} reads at most "
                 f"{vlm.tokenizer.context_length - 2}: shorten the class name."
             )

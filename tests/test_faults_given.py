@@ -257,6 +257,9 @@ GIVEN = {
             ("a number for an epoch", {"on_epoch": lambda epoch: 3.0}, "on_epoch gives 3.0: let it give a dictionary"),
         )
     },
+    "fit: a setting of many lines": Fault(
+        lambda desk: fitted(recipe=desk.vlm), "recipe is VLM(model=CLIP( (visual): …: give a kd.Recipe"
+    ),
     "fit: a function to learn": Fault(
         lambda desk: kd.fit(lambda rows: rows, lambda rows: rows, 4), "The learner is a function: give the module"
     ),
@@ -309,6 +312,20 @@ GIVEN = {
             ("without a path", ([""],), "A path is empty"),
         )
     },
+    "no row of pixels": Fault(lambda desk: kd.Pixels(desk.vlm, some_pictures(3))[[]], "No picture is asked for: give"),
+    "a dictionary of numbers to look in": Fault(
+        lambda desk: kd.dictionary_report([1, 2], NAMES), "dictionary is [1, 2]: give a list of names."
+    ),
+    "a name of three hundred words": Fault(
+        lambda desk: kd.encode_names(desk.vlm, ["cat " * 300, "dog"]), "'a photo of a cat cat … has 305 tokens, and"
+    ),
+    **{
+        f"scores {what}": Fault(lambda desk, given=given: kd.accuracy(given, LABELS[:3]), sentence)
+        for what, given, sentence in (
+            ("that are complex", EYE.cfloat(), "Scores are torch.complex64 in the layout torch.strided: give a dense"),
+            ("that are sparse", EYE.to_sparse(), "in the layout torch.sparse_coo: give a dense tensor of real"),
+        )
+    },
     # --- explorers
     **{
         f"an explorer: {what}": Fault(lambda desk, call=call: call(), sentence)
@@ -345,6 +362,7 @@ GIVEN = {
             ("names as labels", {"labels": NAMES}, "labels holds 'sushi': give numbers"),
             ("parts of labels", {"labels": [0, 0.5, 1]}, ONE_FOR_EACH),
             ("no bar", {"k": 0}, "k is 0: give a whole number of at least 1."),
+            ("a learner", {"student_after": kd.CoOp(kd.load_vlm("emoji-student-vit", device="cpu"))}, "is a learner:"),
         )
     },
     # --- streams
@@ -377,6 +395,7 @@ GIVEN = {
         for what, given, sentence in (
             ("nothing", None, "A world is None: give its name, or the path of a folder"),
             ("a number", 3, "A world is 3: give its name"),
+            ("no letter of a path", Path("a\0b"), "holds a character that no path may hold: leave it out."),
             ("an empty name", "", "A path is empty (is a variable of the shell not set?): name a file or a folder."),
         )
     },
@@ -513,6 +532,8 @@ ALIKE |= {
                 kd.Split(some_pictures(2), torch.tensor([0, 1])).crops(2, 1).labels.tolist(),
             ),
         ),
+        ("scores", lambda desk: tuple(kd.accuracy(z, LABELS[:3]) for z in (EYE.long(), EYE))),
+        ("truths as scores", lambda desk: tuple(kd.accuracy(z, LABELS[:3]) for z in (EYE.bool(), EYE))),
         ("classes", lambda desk: tuple(pictures().of_classes(c).labels.tolist() for c in (np.array([2, 0]), [2, 0]))),
         ("a seed of crops", lambda desk: tuple(noise_cropped(seed) for seed in (3.0, 3))),
         ("features in double precision", lambda desk: (adapted(desk, features().double()), adapted(desk, features()))),

@@ -101,6 +101,10 @@ TYPED = {
     "inspect: a pipe": ([*INSPECT, "--out", "pipe"], "pipe is no regular file: give another place with --out."),
     "inspect: no file of prompts": ([*INSPECT, "--learned", ""], EMPTY),
     "reproduce: no data sets": (["reproduce", "--root", "", "--world", "dtd", "--out", "out"], EMPTY),
+    "reproduce: halves of three classes": (
+        ["reproduce", "--world", "three", "--learner", "coop", "--mode", "kdpl", "--out", "out"],
+        "three has 3 classes, and each half of a base-to-novel table needs two: give four or more",
+    ),
     "reproduce: K of one": (
         ["reproduce", "--learner", "coop", "--mode", "kdpl-ca", "--k", "1", "--out", "out"],
         "k is 1: give at least 2 names to choose among for a batch, or 0 for the usual number.",
@@ -120,6 +124,8 @@ def test_a_wish_that_cannot_be_is_one_sentence(case, desk, monkeypatch, capsys):
     monkeypatch.setattr(lab, "train_learner", lambda *_, **__: pytest.fail("a training began"))
     for name in ("red", "blue"):
         some_pictures(desk.folder / "classes" / name, 2)
+    for name in ("red", "blue", "green"):
+        some_pictures(desk.folder / "three" / name, 4)
     (desk.folder / "word.txt").write_text("red\n")
     (desk.folder / "names.yaml").write_text("- red\n- blue\n")
     os.mkfifo(desk.folder / "pipe")
@@ -295,6 +301,14 @@ def test_predict_says_what_it_does_not_open(desk, capsys):
     assert (
         "kdpl: pictures: 1 files are not opened: 1 .heic; if these are pictures, convert them to JPEG or PNG." in said
     )
+
+
+def test_what_a_command_wrote_among_the_pictures_is_no_lost_picture(desk, capsys):
+    assert desk.adapt(out="pictures") == 0 and desk.adapt(out="pictures") == 0
+    capsys.readouterr()
+    assert main(["predict", "pictures/classifier.safetensors", "pictures"]) == 0
+    printed, said = capsys.readouterr()
+    assert len(printed.splitlines()) == 3 and said == ""
 
 
 @pytest.mark.parametrize("bad", ["empty", "nowhere", "", "~nobody-of-this-name/a"])

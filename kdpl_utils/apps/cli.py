@@ -336,7 +336,8 @@ def _reproduce(args: argparse.Namespace) -> int:
     whole(args.seeds, "--seeds", 1)
     if args.workers is not None:
         whole(args.workers, "--workers", 1)
-    worlds, learners = args.world or ["emoji"], args.learner or list(PROMPT_LEARNERS)
+    worlds = list(dict.fromkeys(args.world or ["emoji"]))  # one that is named twice would count twice in the average
+    learners = args.learner or list(PROMPT_LEARNERS)
     modes = args.mode or list(PAPER_MODES)
     shots = args.shots or ([1, 2, 4, 8, 16] if args.table == "few-shot" else [16])
     fields = ("student", "scale", "k", "views", "labelled", "precision", "epochs", "batch_size", "lr")

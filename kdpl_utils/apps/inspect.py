@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..learners import Learner
 from ..support.disk import as_path
 from ..support.pictures import as_picture
 from ..support.tensors import as_labels
 from ..support.values import real, whole
-from ..vlm import TEMPLATE, VLM, check_names, encode_images, encode_names, logits
+from ..vlm import TEMPLATE, VLM, check_names, check_several, encode_images, encode_names, logits
 from ..widgets.distributions import teacher_student
 from ..widgets.explorer import Explorer
 from ..worlds.finding import find_pictures
@@ -55,6 +56,11 @@ def inspect_pair(
     if isinstance(images, Split):
         labels = images.labels if labels is None else labels
         images = images.images
+    if not isinstance(images, str | Path):
+        check_several(images)
+    prompts = student_after if isinstance(student_after, list | tuple) else [student_after]
+    if any(isinstance(prompt, Learner) for prompt in prompts):
+        raise ValueError("student_after is a learner: give what makes its text features, learner.text, as of a CoOp.")
     pictures = _Remembered(folder_images(images) if isinstance(images, str | Path) else images)
     if not len(pictures):
         raise ValueError("There are no images to inspect: give at least one.")

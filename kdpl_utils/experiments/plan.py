@@ -80,6 +80,7 @@ def plan(
         raise ValueError(f"A cross-dataset table of {world} needs targets: the names of the worlds to test on.")
     judges = [home if target == world else load_world(target, root) for target in where]
     _check_labels(world, home, kind, judges)
+    _check_classes(world, home, kind)
     evaluations = [Evaluation(kind, target, evaluation_digest(judge, kind)) for target, judge in zip(where, judges)]
     classes = "base" if kind == "halves" else "all"
     sizes = _that_are_there(shots if table == "few-shot" else shots[:1], home, home.base if classes == "base" else None)
@@ -136,6 +137,18 @@ def _check_labels(world: str, home: World, kind: str, judges: Sequence[World]) -
                 f"{world} cannot be reproduced on: {split.unusable_because or 'it has no test pictures.'} For pictures "
                 "without labels there is kdpl adapt."
             )
+
+
+def _check_classes(world: str, home: World, kind: str) -> None:
+    """Refuse classes that are no choice: one alone is always named, so that its accuracy is 100 %."""
+    n_classes = len(home.classnames)
+    if kind == "halves" and len(home.novel) < 2:
+        raise ValueError(
+            f"{world} has {n_classes} classes, and each half of a base-to-novel table needs two: give four or more, or "
+            "--table few-shot."
+        )
+    if n_classes < 2:
+        raise ValueError(f"{world} has {n_classes} class, and one alone is no choice: give two or more.")
 
 
 def _checked(options: Mapping[str, object]) -> dict[str, object]:

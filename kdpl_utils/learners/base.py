@@ -130,6 +130,7 @@ class FrozenTexts:
     """
 
     def __init__(self, vlm: VLM, templates: Templates = (TEMPLATE,)):
+        check_vlm(vlm)
         self.vlm, self.templates, self.known = vlm, as_templates(templates), {}
 
     def __call__(self, classnames: Sequence[str]) -> Tensor:

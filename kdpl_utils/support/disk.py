@@ -16,6 +16,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from .values import shown
+
 # A temporary file says for which file, on which host and by which process it is written; the letters are random.
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[\w-]+)\.(?P<process>\d+)\.[a-z]{8}\.part")
 ABANDONED_SECONDS = 24 * 3600  # of another host, whose processes cannot be asked for
@@ -42,7 +44,9 @@ def as_path(given: str | bytes | os.PathLike) -> Path:
     try:
         text = os.fsdecode(given)
     except TypeError:
-        raise ValueError(f"{given!r} is no path: give a text or a pathlib.Path.") from None
+        raise ValueError(f"{shown(given)} is no path: give a text or a pathlib.Path.") from None
+    if "\0" in text:
+        raise ValueError(f"{text!r} holds a character that no path may hold: leave it out.")
     if not text:
         raise ValueError("A path is empty (is a variable of the shell not set?): name a file or a folder.")
     path = Path(text)

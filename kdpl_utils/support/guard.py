@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from .values import shown
+
 
 def guarded_step(optimizer: torch.optim.Optimizer, params: list[Tensor], value: Tensor, step: int, seen) -> float:
     """One update by the gradient of a loss, or an error and the parameters as they were.
@@ -22,7 +24,7 @@ def guarded_step(optimizer: torch.optim.Optimizer, params: list[Tensor], value: 
     """
     if not isinstance(value, Tensor):
         why = "does the function end without return?" if value is None else ".item() or float() cut it off the learner."
-        raise ValueError(f"The loss is {value!r}, and not a tensor of one number: {why}")
+        raise ValueError(f"The loss is {shown(value)}, and not a tensor of one number: {why}")
     if value.numel() != 1:
         raise ValueError(f"The loss must be one number (a mean over the batch), not of shape {tuple(value.shape)}.")
     rate = optimizer.param_groups[0]["lr"]

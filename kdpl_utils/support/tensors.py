@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from .disk import Damaged, write_whole
+from .values import shown
 
 EMPTY = "0" * 64  # stands in the place of the checksum while it is computed
 CHECKSUM = re.compile("[0-9a-f]{64}")
@@ -128,11 +129,11 @@ def as_numbers(given: object, what: str, meant: str = "numbers, the index of eac
     if isinstance(given, Tensor):
         return given
     if isinstance(given, str | bytes):
-        raise ValueError(f"{what} is one text, {given!r}: give numbers.")
+        raise ValueError(f"{what} is one text, {shown(given)}: give numbers.")
     if isinstance(given, Mapping | set | frozenset):
         raise ValueError(f"{what} is a {type(given).__name__}, which has no order: give a list.")
     if not hasattr(given, "__array__") and not isinstance(given, Iterable):
-        raise ValueError(f"{what} is {given!r}: give a list of {meant}.")
+        raise ValueError(f"{what} is {shown(given)}: give a list of {meant}.")
     # In the order in which they stand: PyTorch itself would take the rows of a pandas Series by their labels.
     values = np.asarray(given) if hasattr(given, "__array__") else list(given)
     try:
@@ -142,7 +143,7 @@ def as_numbers(given: object, what: str, meant: str = "numbers, the index of eac
         return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         first = next(iter(np.ravel(np.asarray(values, dtype=object))), None)
-        raise ValueError(f"{what} holds {first!r}: give {meant}.") from error
+        raise ValueError(f"{what} holds {shown(first)}: give {meant}.") from error
 
 
 def check_tensor(given: object, what: str) -> Tensor:
@@ -153,4 +154,6 @@ def check_tensor(given: object, what: str) -> Tensor:
     """
     if not isinstance(given, Tensor):
         raise ValueError(f"{what} are a {type(given).__name__}: give a tensor, as torch.as_tensor makes it.")
+    if given.is_complex() or given.layout != torch.strided:
+        raise ValueError(f"{what} are {given.dtype} in the layout {given.layout}: give a dense tensor of real numbers.")
     return given

@@ -7,7 +7,18 @@ import operator
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
+MOST_SHOWN = 60  # letters of a value in a sentence
 MOST_SEED = 2**62  # what every generator used here takes, with room for those that add to it
+
+
+def shown(value: object) -> str:
+    """A value as a sentence shows it: on one line, and only its beginning if it is long.
+
+    >>> shown("a\\nb"), shown(range(3)), shown([1.5] * 99)
+    ("'a\\\\nb'", 'range(0, 3)', '[1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.…')
+    """
+    line = " ".join(repr(value).split())
+    return line if len(line) <= MOST_SHOWN else line[: MOST_SHOWN - 1] + "…"
 
 
 def whole(value: object, what: str, least: int, most: int | None = None) -> int:
@@ -19,7 +30,7 @@ def whole(value: object, what: str, least: int, most: int | None = None) -> int:
     number = _integer(value)
     if number is None or number < least or (most is not None and number > most):
         wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{what} is {value!r}: give a whole number {wanted}.")
+        raise ValueError(f"{what} is {shown(value)}: give a whole number {wanted}.")
     return number
 
 
@@ -49,7 +60,7 @@ def real(value: object, what: str, low: float, high: float = math.inf, above: bo
     if not math.isfinite(number) or number < low or number > high or (above and number == low):
         start = f"above {low:g}" if above else f"of at least {low:g}"
         end = "" if high == math.inf else f" and at most {high:g}"
-        raise ValueError(f"{what} is {value!r}: give a number {start}{end}.")
+        raise ValueError(f"{what} is {shown(value)}: give a number {start}{end}.")
     return value if type(value) is int else number
 
 
@@ -64,7 +75,7 @@ def yes_or_no(value: object, what: str) -> bool:
     except (TypeError, ValueError, RuntimeError):
         number = None
     if number not in (0.0, 1.0):
-        raise ValueError(f"{what} is {value!r}: give True or False.")
+        raise ValueError(f"{what} is {shown(value)}: give True or False.")
     return bool(number)
 
 
@@ -84,7 +95,7 @@ def by_name(given: object, what: str) -> Mapping:
         ValueError: it is no dictionary.
     """
     if given is not None and not isinstance(given, Mapping):
-        raise ValueError(f"{what} gives {given!r}: let it give a dictionary of numbers by name, or None.")
+        raise ValueError(f"{what} gives {shown(given)}: let it give a dictionary of numbers by name, or None.")
     return given or {}
 
 

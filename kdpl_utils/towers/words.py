@@ -107,7 +107,9 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
         ValueError: no list of sentences, or one without a place for the name.
     """
     if isinstance(templates, str):
-        raise ValueError(f"templates is one string, {templates!r}: give a list of sentences, each with {{}}.")
+        raise ValueError(
+            f"templates is one string, {templates!r}: give a list of them, each with {{}}, or a .json file."
+        )
     sentences = tuple(templates)
     if not sentences:
         raise ValueError("The list of templates is empty: give at least one sentence with {} for the name.")

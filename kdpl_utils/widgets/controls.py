@@ -44,7 +44,7 @@ def _label(labels: Tensor | None, i: int) -> int | None:
 
 def _labels(labels: object, images: Sequence, names: Sequence[str], least: int = -1) -> Tensor | None:
     """(N,) indices of names, or -1 for none where ``least`` allows it; None where nobody knows them."""
-    if labels is None:
+    if labels is None and least < 0:
         return None
     labels = as_labels(labels, least=least).cpu()
     if len(labels) != len(images):

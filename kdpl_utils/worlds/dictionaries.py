@@ -14,7 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..support.disk import DiskFull, as_path
+from ..support.values import shown
 from ..towers.words import check_name, cleaned
 from .fetching import FAILED, check_writable, fetch_file
 
@@ -178,6 +181,8 @@ def dictionary_report(dictionary: Sequence[str], classnames: Sequence[str]) -> D
     for what, names in (("dictionary", dictionary), ("classnames", classnames)):
         if isinstance(names, str):
             raise ValueError(f"{what} is one text, {names!r}: give a list of names.")
+        if not isinstance(names, Sequence | np.ndarray) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{what} is {shown(names)}: give a list of names.")
     if not len(classnames):
         raise ValueError("There are no class names to look for: this world has none.")
     plain = [_plain(name) for name in dictionary]

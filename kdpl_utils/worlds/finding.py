@@ -17,6 +17,7 @@ from ..support.pictures import is_picture
 NOTES = (
     ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".html", ".htm",
     ".log", ".ini", ".cfg", ".db", ".py", ".ipynb", ".sh", ".url", ".lnk", ".cls", ".sha256", ".md5", ".part",
+    ".safetensors", ".onnx", ".pt", ".pth", ".npy", ".npz", ".pkl", ".lock", ".holder", ".begun",
 )  # fmt: skip
 NOTE_NAMES = (
     "readme",

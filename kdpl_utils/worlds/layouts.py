@@ -215,7 +215,9 @@ def _read_parts(folder: Folder, parts: Mapping[str, Sequence[str]], layout: Layo
             classes = layout.classes.setdefault(part, {})
             for label, below in inside.below.items():
                 classes.setdefault(label, []).extend(below.every)
-                every_class.setdefault(label, below)
+                whole_class = every_class.setdefault(label, Folder())
+                whole_class.own.extend(below.own)
+                whole_class.below.update(below.below)
     _say_depth(every_class, layout)
 
 

@@ -59,6 +59,7 @@ def folder_world(
     if classnames is not None and not isinstance(classnames, Mapping):
         classnames = check_names(classnames)
     folder = as_path(path).resolve()
+    path = os.fsdecode(path)
     files = _in_shards(path, classnames, labelled) if is_shards(path) else read_folder(folder, classnames, labelled)
     classes = tuple(check_names(files.classnames)) if files.classnames else ()
     files = files._replace(classnames=classes)
