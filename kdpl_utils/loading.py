@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 from collections.abc import Sequence
 from http.client import HTTPException
 from numbers import Integral
@@ -13,7 +12,8 @@ from urllib.error import URLError
 
 import torch
 
-from .support.disk import as_path, fingerprint
+from .support.disk import as_path, fingerprint, json_of
+from .support.hub import not_waiting_for_the_hub
 from .support.shipped import data_file, data_root
 from .support.values import shown
 from .vlm import VLM
@@ -61,19 +61,21 @@ def load_vlm(
     check_model(name, pretrained)
     pretrained, shipped, device = _at_home(pretrained), name in shipped_models(), device_of(device)
     weights = str(data_file(f"models/{name}.safetensors")) if shipped and pretrained is None else pretrained
-    try:
-        model, _, preprocess = open_clip.create_model_and_transforms(
-            name, pretrained=weights, device=device, precision=precision, require_pretrained=True
-        )
-    except Exception as error:  # of what is no file of weights, readers raise any
-        raise _loading_error(name, weights, error) from error
-    extra = {"bpe_path": str(data_file("bpe.txt.gz"))} if shipped else {}
-    if _has_own_tokenizer(name):
-        extra["trust_remote_code"] = False  # its configuration may ask to run code from a hub or folder: not unasked
-    tokenizer = open_clip.get_tokenizer(name, **extra)
+    is_here = name.startswith("local-dir:") or (weights is not None and Path(weights).is_file())
+    with not_waiting_for_the_hub(unless=is_here):
+        try:
+            model, _, preprocess = open_clip.create_model_and_transforms(
+                name, pretrained=weights, device=device, precision=precision, require_pretrained=True
+            )
+        except Exception as error:  # of what is no file of weights, readers raise any
+            raise _loading_error(name, weights, error) from error
+        extra = {"bpe_path": str(data_file("bpe.txt.gz"))} if shipped else {}
+        if _has_own_tokenizer(name):
+            extra["trust_remote_code"] = False  # its configuration may ask to run code from elsewhere: not unasked
+        tokenizer = open_clip.get_tokenizer(name, **extra)
     model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # convolutions run a third faster
-    identity = weights_identity(name, pretrained)
-    return VLM(model, preprocess, tokenizer, name, pretrained and Path(pretrained).name, identity)
+    tag = pretrained and Path(pretrained).name
+    return VLM(model, preprocess, tokenizer, name, tag, weights_identity(name, pretrained))
 
 
 def weights_identity(name: str, pretrained: str | None) -> str:
@@ -191,7 +193,7 @@ def _has_own_tokenizer(name: str) -> bool:
         return bool(get_model_config(name)["text_cfg"].get("hf_tokenizer_name"))
     in_folder, file = Path(place), "open_clip_config.json"
     path = in_folder / file if scheme == "local-dir" else Path(download_pretrained_from_hf(place, file))  # here by now
-    return bool(json.loads(path.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"].get("hf_tokenizer_name"))
+    return bool(json_of(path.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"].get("hf_tokenizer_name"))
 
 
 def _check_name(name: str, pretrained: str | None) -> None:
@@ -242,8 +244,7 @@ def _loading_error(name: str, weights: str | None, error: Exception) -> Exceptio
     if "download" not in str(error).lower() and not isinstance(error, OF_THE_NETWORK):
         return error
     source = open_clip.get_pretrained_cfg(name, weights)
-    hub = source.get("hf_hub")
-    where = " or ".join(filter(None, (source.get("url"), hub and f"hf-hub:{hub}")))
+    where = " or ".join(filter(None, (source.get("url"), source.get("hf_hub") and f"hf-hub:{source['hf_hub']}")))
     return FileNotFoundError(
         f"The weights {weights!r} of {name} are not on this machine and could not be downloaded. Fetch "
         f"{where or 'them'} where there is a network, and load them from the file: load_vlm({name!r}, '/path/to/file')."
