@@ -30,8 +30,7 @@ def shipped_models() -> tuple[str, ...]:
 def _register_shipped() -> None:
     import open_clip
 
-    for name in shipped_models():
-        open_clip.add_model_config(data_file(f"models/{name}.json"))
+    open_clip.add_model_config(data_root() / "emoji" / "models")
 
 
 def load_vlm(
@@ -61,7 +60,7 @@ def load_vlm(
     check_model(name, pretrained)
     pretrained, shipped, device = _at_home(pretrained), name in shipped_models(), device_of(device)
     weights = str(data_file(f"models/{name}.safetensors")) if shipped and pretrained is None else pretrained
-    is_here = name.startswith("local-dir:") or (weights is not None and Path(weights).is_file())
+    is_here = name.startswith("local-dir:") or Path(weights or "").is_file()
     with not_waiting_for_the_hub(unless=is_here):
         try:
             model, _, preprocess = open_clip.create_model_and_transforms(
