@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 import kdpl_utils as kd
-from kdpl_utils.loading import load_vlm, shipped_models
+from kdpl_utils import loading
+from kdpl_utils.loading import default_device, load_vlm, shipped_models
 from kdpl_utils.vlm import VLM, check_names, encode_images, encode_names, logits
 
 NAMES = ["sushi", "hot dog", "OK! button", "man in motorized wheelchair: facing right", "ice_cream"]
@@ -216,3 +217,24 @@ def test_a_training_step_checks_no_name_again():
     for supervision in supervisions:
         names, _ = supervision(torch.arange(4))
         assert check_names(names) is names and "hot_dog" not in names
+
+
+@pytest.mark.parametrize("cuda, mps, device", [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+def test_the_default_device_is_the_fastest_that_there_is(cuda, mps, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert default_device() == device
+
+
+def test_an_error_that_says_nothing_of_weights_is_raised_as_it_is(monkeypatch):
+    """A sentence about weights would send the user to the wrong place."""
+    error = RuntimeError("something inside of torch is broken")
+
+    def fails(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", fails)
+    monkeypatch.setattr(open_clip, "create_model", fails)
+    with pytest.raises(RuntimeError, match="^something inside of torch is broken$"):
+        load_vlm("RN50-quickgelu", "openai", device="cpu")
+    assert loading._loading_error("RN50-quickgelu", "openai", error) is error

@@ -38,6 +38,13 @@ def _cached(x: Tensor | Sequence) -> Tensor:
     return x.detach().to("cpu", torch.float32)
 
 
+def _names(names: Sequence[str], what: str = "names") -> list[str]:
+    """The names as a list; of one string the letters would be names."""
+    if isinstance(names, str):
+        raise ValueError(f"{what} is one string, {names!r}: give a list of names.")
+    return list(names)
+
+
 def _label(labels: Tensor | None, i: int) -> int | None:
     return None if labels is None or labels[i] < 0 else int(labels[i])
 
@@ -57,8 +64,6 @@ def _labels(labels: object, images: Sequence, names: Sequence[str], least: int =
 
 
 def _match(images: Sequence, scores: Tensor, names: Sequence[str]) -> None:
-    if isinstance(names, str):
-        raise ValueError(f"names is one string, {names!r}: give a list of names.")
     shape = tuple(scores.shape[-2:])
     if shape != (len(images), len(names)):
         raise ValueError(f"{len(images)} images and {len(names)} names need logits of that shape, not {shape}.")

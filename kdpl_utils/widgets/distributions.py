@@ -22,7 +22,7 @@ from ..evaluate import (
 )
 from ..support.tensors import as_labels
 from ..support.values import real
-from .controls import TEMPERATURES, _cached, _choice, _how_many, _label, _labels, _match, _pick, _steps
+from .controls import TEMPERATURES, _cached, _choice, _how_many, _label, _labels, _match, _names, _pick, _steps
 from .explorer import Explorer
 
 
@@ -45,7 +45,7 @@ def teacher_student(
         labels: (N,) indices of names, −1 for none; or None.
         steps: S names of the steps; by default 0…S−1, epochs.
     """
-    names = list(names)
+    names = _names(names)
     teacher, students = _cached(teacher_logits), _cached(student_logits)
     if students.ndim == 2:
         students = students[None]
@@ -125,7 +125,7 @@ def prediction(
         image_features: (N, D); text_features: (C, D) of all names to choose from; all unit vectors.
         labels: (N,) indices of names; or None.
     """
-    cosines, names = _cached(image_features) @ _cached(text_features).T, list(names)
+    cosines, names = _cached(image_features) @ _cached(text_features).T, _names(names)
     _match(images, cosines, names)
     labels = _labels(labels, images, names)
     place = {name.casefold(): c for c, name in enumerate(names)}
@@ -169,7 +169,8 @@ def temperature(
         cosines: (N, C) for each set of templates, by a name for it.
         labels: (N,); scale: the model's own, where the slider starts.
     """
-    cosines, names, own = {t: _cached(c) for t, c in cosines.items()}, list(names), real(scale, "scale", 0, above=True)
+    cosines, names = {t: _cached(c) for t, c in cosines.items()}, _names(names)
+    own = real(scale, "scale", 0, above=True)
     labels = _labels(labels, images, names, least=0)
     for c in cosines.values():
         _match(images, c, names)

@@ -18,7 +18,7 @@ from ..evaluate import (
     pareto_front,
     selection_recall,
 )
-from .controls import TEMPERATURES, _cached, _choice, _label, _labels, _match, _pick, _steps
+from .controls import TEMPERATURES, _cached, _choice, _label, _labels, _match, _names, _pick, _steps
 from .explorer import Explorer
 
 
@@ -104,6 +104,7 @@ def class_pick(
         teacher_logits: (N, D) over the dictionary's D names.
         labels: (N,) indices of ``names``; those of them that the dictionary holds are marked.
     """
+    names, dictionary = _names(names), _names(dictionary, "dictionary")
     logits, labels = _cached(teacher_logits), _labels(labels, images, names, least=0)
     _match(images, logits, dictionary)
     position = {name: d for d, name in enumerate(dictionary)}
@@ -195,7 +196,7 @@ def domain_lens(
     domains: Mapping[str, tuple[Sequence, Tensor, Mapping[str, Tensor]]], names: Sequence[str], k: int = 6
 ) -> Explorer:
     """The same models in several domains: ``domains[name]`` is (images, labels (N,), logits (N, C) of each role)."""
-    names, data, shares = list(names), {}, {}
+    names, data, shares = _names(names), {}, {}
     for domain, (images, labels, logits) in domains.items():
         scores = {role: _cached(x) for role, x in logits.items()}
         labels = _labels(labels, images, names, least=0)

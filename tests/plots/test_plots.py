@@ -408,3 +408,20 @@ def test_in_a_crowd_a_name_is_nearest_to_its_own_point():
     for i, box in enumerate(texts[name] for name in gaps):
         nearest = [np.hypot(*(np.clip(point, box.min, box.max) - point)) for point in points]
         assert np.argmin(nearest) == i
+
+
+def test_figures_without_a_reference_have_no_line_of_it():
+    """What was not given is neither drawn nor named in the legend."""
+
+    def names(figure):
+        return {text.get_text() for legend in figure.legends for text in legend.get_texts()} | {
+            text.get_text() for ax in figure.axes if ax.get_legend() for text in ax.get_legend().get_texts()
+        }
+
+    values, curves = {"a setting": np.array([[1.0, 2.0], [2.0, 3.0]])}, {"a run": {"loss": [2.0, 1.0]}}
+    assert "zero-shot" in names(plots.ablation([0, 1], values, reference=2.0))
+    assert "zero-shot" not in names(plots.ablation([0, 1], values))
+    joined, apart = (plots.ablation([0, 1], values, pairs=pairs).axes[0].lines for pairs in (True, False))
+    assert len(joined) == len(apart) + 2, "a thin line for each of two seeds"
+    with_start, without = (plots.loss_curves(curves, "nats", start=start).axes[0].lines for start in (3.0, None))
+    assert len(with_start) == len(without) + 1

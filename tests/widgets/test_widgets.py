@@ -374,3 +374,21 @@ def test_importing_the_package_does_not_import_widgets():
     code = "import sys, kdpl_utils; print([m for m in ('ipywidgets', 'matplotlib.pyplot') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
     importlib.import_module("kdpl_utils.widgets")
+
+
+@pytest.mark.parametrize(
+    "explore",
+    [
+        lambda logits, labels: widgets.teacher_student(IMAGES[:2], "abc", logits, logits),
+        lambda logits, labels: widgets.prediction(IMAGES[:2], unit(2, DIM), "abc", unit(3, DIM), 10.0),
+        lambda logits, labels: widgets.temperature(IMAGES[:2], "abc", {"one": logits}, labels, 10.0),
+        lambda logits, labels: widgets.class_pick(IMAGES[:2], logits, labels, "abc", ["a", "b", "c"]),
+        lambda logits, labels: widgets.class_pick(IMAGES[:2], logits, labels, ["a", "b", "c"], "abc"),
+        lambda logits, labels: widgets.domain_lens({"ink": (IMAGES[:2], labels, {"teacher": logits})}, "abc"),
+    ],
+    ids=["teacher_student", "prediction", "temperature", "class_pick", "dictionary", "domain_lens"],
+)
+def test_one_string_is_no_list_of_names(explore):
+    """Its letters would be the names, where they are as many."""
+    with pytest.raises(ValueError, match="is one string, 'abc': give a list of names."):
+        explore(torch.zeros(2, 3), torch.tensor([0, 1]))
