@@ -274,6 +274,14 @@ nearest_names = Exercise(
             "you return how near they are, not which they are: take .indices.",
             lambda query, dictionary, k: (unit(query) @ unit(dictionary).T).topk(k).values,
         ),
+        "values and indices": Mutant(
+            "topk gives two things, values and indices: take .indices.",
+            lambda query, dictionary, k: (unit(query) @ unit(dictionary).T).topk(k),
+        ),
+        "batch axis normalised": Mutant(
+            "you normalise down the list, so that each vector changes its neighbours. Normalise each row: dim=-1.",
+            lambda query, dictionary, k: (unit(query) @ (dictionary / dictionary.norm(dim=0)).T).topk(k).indices,
+        ),
         "the farthest": Mutant(
             "these are the farthest: a large cosine is near.",
             lambda query, dictionary, k: (unit(query) @ unit(dictionary).T).topk(k, largest=False).indices,
@@ -283,7 +291,7 @@ nearest_names = Exercise(
             lambda query, dictionary, k: torch.cdist(query, dictionary).topk(k, largest=False).indices,
         ),
     },
-    advice="cosines (C, M) of unit vectors, then topk(k).indices of each row.",
+    advice="cosines (Q, V) of unit vectors, then topk(k).indices of each row.",
     hints=(
         "One row of cosines for each query. Which end of the row is near?",
         "similarity = F.normalize(query, dim=-1) @ F.normalize(dictionary, dim=-1).T; similarity.topk(k).indices",

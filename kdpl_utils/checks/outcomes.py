@@ -40,6 +40,7 @@ ERRORS = {
 # Words of a message that mean the same in every exercise.
 MESSAGES = {
     "could not infer output dtype": "True and False have no mean: make them numbers first, .float().mean().",
+    "must match the size of tensor": "sizes do not line up: keep a summed axis (keepdim=True), or add one, x[:, None].",
     "Boolean value of Tensor": "an if asks one question, and this is a tensor of answers: .any(), .all(), or x[mask].",
     "object is not callable": "round brackets call a function; a tensor is asked with square ones, x[i].",
 }

@@ -52,7 +52,8 @@ class Prediction:
             control.style.button_width = "auto"
         else:
             start = (low + high) / 2 if self.said is None else self.said
-            control = W.FloatSlider(start, min=low, max=high, step=step, description="my answer", readout_format=".3g")
+            shown = ".0f" if step == int(step) else ".3g"
+            control = W.FloatSlider(start, min=low, max=high, step=step, description="my answer", readout_format=shown)
             control.continuous_update = False
         control.layout.width = "min(40em, 98%)"
         return control

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from .style import GREY, INK, PALE, ROLES, Figure, grid, shortened, with_alt, without_frame
@@ -65,8 +66,11 @@ def pareto(
     return with_alt(fig, f"{ylabel} against {xlabel}: {summary}.")
 
 
-# Around a point, in typographic points, nearest first.
-PLACES = ((8, 5), (8, -12), (-8, 5), (-8, -12), (8, 16), (8, -23), (-8, 16), (-8, -23), (8, 27), (-8, 27), (8, -34))
+# Around a point, in typographic points: (beside it, which side, above it), nearest first.
+HEIGHTS = (5, -12, 16, -23, 27, -34, 38, -45, 49, -56)
+PLACES = tuple(
+    (beside, side, above) for above in HEIGHTS for beside in (8, 30)[: 1 + (abs(above) > 12)] for side in (1, -1)
+)
 # From a name that found no place close by to its point, which in a crowd is not the nearest one.
 LEADER = {"arrowstyle": "-", "color": GREY, "lw": 0.6, "shrinkA": 0, "shrinkB": 4}
 
@@ -77,19 +81,31 @@ def name_points(ax: Axes, names: Sequence[str], points: Sequence[tuple[float, fl
     centres = ax.transData.transform(points)
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in centres]
     for i, (name, point) in enumerate(zip(names, points)):
-        for place in PLACES:
-            side = "left" if place[0] > 0 else "right"
-            text = ax.annotate(shortened(name), point, place, textcoords="offset points", fontsize=8, ha=side)
-            box = text.get_window_extent().padded(1)
-            is_free = not any(box.overlaps(other) for other in taken)
-            is_inside = ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1
-            if is_free and is_inside and _distances(box, centres).argmin() == i:  # nobody takes it for another's name
-                break
-            if place != PLACES[-1]:
-                text.remove()
-        taken.append(box)
-        if abs(place[1]) > 12:
-            ax.annotate("", point, (place[0], place[1] + 3), textcoords="offset points", arrowprops=LEADER)
+        text = ax.annotate(shortened(name), point, (0, 0), textcoords="offset points", fontsize=8)
+        boxes = [_moved_to(text, place) for place in PLACES]
+        costs = [_cost(box, i, centres, taken, ax.bbox) for box in boxes]
+        best = int(np.argmin(costs))
+        beside, side, above = PLACES[best]
+        _moved_to(text, PLACES[best])
+        taken.append(boxes[best])
+        if abs(above) > 12:
+            ax.annotate("", point, (side * beside, above + 3), textcoords="offset points", arrowprops=LEADER)
+
+
+def _moved_to(text: Annotation, place: tuple[float, int, float]) -> Bbox:
+    """Where the text stands once it is moved to one of ``PLACES``."""
+    beside, side, above = place
+    text.set_position((side * beside, above))
+    text.set_ha("left" if side > 0 else "right")
+    return text.get_window_extent().padded(1)
+
+
+def _cost(box: Bbox, i: int, centres: np.ndarray, taken: Sequence[Bbox], inside: Bbox) -> float:
+    """0 for a place that is free, in the axes, and nearest to its own point, so that nobody takes it for another's."""
+    covered = sum(box.overlaps(other) for other in taken)
+    is_outside = not (inside.x0 <= box.x0 and box.x1 <= inside.x1)
+    is_anothers = _distances(box, centres).argmin() != i
+    return 10 * covered + 10 * is_outside + is_anothers
 
 
 def _distances(box: Bbox, points: np.ndarray) -> np.ndarray:

@@ -159,7 +159,9 @@ plots.gain_vs_teacher(gaps, gained, x, kinds, groups)
 
 # %% [markdown] 10-learn-see (see)
 r"""
-Each diamond is a data set, the small dots its seeds. A line from lower left to upper right would be the claim.
+Each diamond is a data set, the small dots its seeds. A line from lower left to upper right would be the claim. How near
+to one the twelve are, their **rank correlation** says: one if the data set with the larger gap always has the larger
+gain, zero if the two orders have nothing to do with each other, below zero if they are rather opposite.
 """
 
 # %% [markdown] 10-nearest-why (why)
@@ -259,8 +261,7 @@ pairs.groupby("world")[["gap", "gap where taught", "gain"]].mean().round(1)
 r"""
 ## Try it yourself
 
-Take a smaller teacher, or the transformer as the student, and run the gap again: on which data sets would you still
-distil?
+Another teacher (`first.teachers` lists them), other groups: on which data sets would you still distil?
 """
 
 # %% 10-try (try)

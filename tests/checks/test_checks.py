@@ -612,6 +612,8 @@ def test_a_message_that_means_one_thing_everywhere_is_explained(capsys):
     assert outcomes.MESSAGES["could not infer output dtype"] in capsys.readouterr().out
     checks.select_classes(lambda teacher_logits, k: 1 if teacher_logits > 0 else 2)
     assert outcomes.MESSAGES["Boolean value of Tensor"] in capsys.readouterr().out
+    checks.nearest_names(lambda query, dictionary, k: query / query.norm(dim=-1))
+    assert outcomes.MESSAGES["must match the size of tensor"] in capsys.readouterr().out
     checks.logits(lambda image, text, scale: image(0))
     assert outcomes.MESSAGES["object is not callable"] in capsys.readouterr().out
 
@@ -764,7 +766,7 @@ def test_a_prediction_is_a_widget_and_words(options):
 def test_a_count_is_asked_in_whole_numbers():
     """With steps of a hundredth, "one of six" could not be said."""
     asked = checks.predict("gap", "In how many of six?", 0, 6, "", step=1)
-    assert asked.control.step == 1
+    assert asked.control.step == 1 and asked.control.readout_format == ".0f"
     asked.control.value = 5
     assert "You say 5." in asked.text.value
     assert checks.predict("share", "How many?", 0, 50).control.step == 0.5

@@ -425,3 +425,36 @@ def test_figures_without_a_reference_have_no_line_of_it():
     assert len(joined) == len(apart) + 2, "a thin line for each of two seeds"
     with_start, without = (plots.loss_curves(curves, "nats", start=start).axes[0].lines for start in (3.0, None))
     assert len(with_start) == len(without) + 1
+
+
+def test_no_name_of_twelve_points_lies_on_a_point_or_another_name():
+    """As a run of lesson 10 gave them: pairs of one name, and five points close together."""
+    ink = {
+        "activities": (27.5, 0.2, 4.7),
+        "animals-nature": (15.6, -1.9, -0.5),
+        "food-drink": (45.8, 2.6, 4.1),
+        "objects": (26.2, 0.7, 1.2),
+        "smileys-emotion": (33.7, -1.7, 0.1),
+        "travel-places": (25.0, 1.5, 2.1),
+    }
+    colour = {
+        "activities": (6.8, -0.2, -0.1),
+        "animals-nature": (10.2, -0.8, 0.4),
+        "food-drink": (12.5, -0.5, 1.4),
+        "objects": (9.8, -6.6, -5.7),
+        "smileys-emotion": (13.2, -2.8, -0.6),
+        "travel-places": (13.0, -0.3, 0.1),
+    }
+    runs = {f"{kind}/{group}": of[group] for group in ink for kind, of in (("ink", ink), ("colour", colour))}
+    gaps = {name: run[0] for name, run in runs.items()}
+    gains = {name: run[1:] for name, run in runs.items()}
+    kinds = {name: name.split("/")[0] for name in runs}
+    fig = plots.gain_vs_teacher(gaps, gains, "gap", kinds, {name: name.split("/")[1] for name in runs})
+    (ax,) = fig.axes
+    fig.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in ax.texts if text.get_text()]
+    assert len(boxes) == 12
+    points = ax.transData.transform([(gaps[name], np.mean(gains[name])) for name in runs])
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i]), ax.texts[i]
+        assert not any(box.contains(*point) for point in points)
