@@ -202,7 +202,7 @@ def adapt(
         labels: (N,) used here to draw the same number from each class, as the paper does.
         recipe, checkpoint: by default the learner's own, the published one, and none; see ``fit``.
     """
-    shot_rows, images = few_shot(labels, shots, seed), pictures_of(learner.vlm, images, len(labels))
+    shot_rows, images = few_shot(labels, shots, seed), pictures_of(learner.vlm, images, len(labels), supervision)
     recipe = replace(checked_recipe(recipe or learner.recipe), seed=seed)
     return train_learner(learner, images, supervision, len(shot_rows), recipe, shot_rows.__getitem__, False, checkpoint)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import torch
 from torch import LongTensor, Tensor
@@ -61,7 +62,7 @@ def random_subset(n: int, size: int, seed: int) -> LongTensor:
     return torch.randperm(whole(n, "n", 0), generator=generator)[: whole(size, "size", 0)]
 
 
-def pictures_of(vlm: VLM, images: object, n: int) -> Tensor | Pixels:
+def pictures_of(vlm: VLM, images: object, n: int, supervision: Callable) -> Tensor | Pixels:
     """What a learner is trained on: n ``Pixels``, preprocessed pictures (n, 3, H, W), or unit features (n, D).
 
     Raises:
@@ -75,6 +76,9 @@ def pictures_of(vlm: VLM, images: object, n: int) -> Tensor | Pixels:
         raise ValueError(f"images is a {type(images).__name__}: give kd.Pixels(vlm, pictures), or their unit features.")
     if len(inputs) != n:
         raise ValueError(f"There are {n} labels for {len(inputs)} pictures: give one for each, in the same order.")
+    taught = getattr(supervision, "n_pictures", n)  # one that was made by hand does not say
+    if taught != n:
+        raise ValueError(f"What supervises is over {taught} pictures, and there are {n}: give the same, in one order.")
     is_features = isinstance(inputs, Tensor) and inputs.ndim == 2
     if is_features and not ((inputs.norm(dim=-1) - 1).abs() < 0.01).all():
         raise ValueError("images are features that are not of length 1: make them so, as kd.encode_images does.")

@@ -23,14 +23,14 @@ def from_labels(labels: Tensor, classnames: Sequence[str]) -> Supervision:
     """Supervised: the cross-entropy of the labels (N,)."""
     names = check_names(classnames)
     labels = _checked_labels(labels, _several(names))
-    return lambda batch: (names, lambda z: F.cross_entropy(z, labels[batch]))
+    return over_pictures(labels, lambda batch: (names, lambda z: F.cross_entropy(z, labels[batch])))
 
 
 def from_teacher(teacher_logits: Tensor, classnames: Sequence[str]) -> Supervision:
     """KDPL: the teacher's logits (N, C) for the same names, no labels (section 3.2)."""
     names = check_names(classnames)
     teacher_logits = checked_logits(teacher_logits, _several(names))
-    return lambda batch: (names, lambda z: symmetric_kl(teacher_logits[batch], z))
+    return over_pictures(teacher_logits, lambda batch: (names, lambda z: symmetric_kl(teacher_logits[batch], z)))
 
 
 def from_dictionary(teacher_logits: Tensor, dictionary: Sequence[str], k: int) -> Supervision:
@@ -42,7 +42,7 @@ def from_dictionary(teacher_logits: Tensor, dictionary: Sequence[str], k: int) -
         target = teacher_logits[batch]
         return _among(select_classes(target, k), target, words)
 
-    return supervise
+    return over_pictures(teacher_logits, supervise)
 
 
 def _among(chosen: Tensor, target: Tensor, words: ClassNames) -> tuple[ClassNames, Callable[[Tensor], Tensor]]:
@@ -74,7 +74,7 @@ def from_both(labels: Tensor, known: Tensor, teacher_logits: Tensor, classnames:
 
         return names, loss
 
-    return supervise
+    return over_pictures(teacher_logits, supervise)
 
 
 # --- controls: what is left of KDPL without soft targets, without the right teacher, without its choice of names ------
@@ -114,7 +114,7 @@ def from_random_names(teacher_logits: Tensor, dictionary: Sequence[str], k: int,
         drawn = torch.randperm(len(words), generator=torch.Generator().manual_seed(of_batch))
         return _among(drawn[:k].to(teacher_logits.device), teacher_logits[batch], words)
 
-    return supervise
+    return over_pictures(teacher_logits, supervise)
 
 
 def from_pseudo_labels(student_logits: Tensor, classnames: Sequence[str], k: int = 16) -> Supervision:
@@ -133,7 +133,7 @@ def from_pseudo_labels(student_logits: Tensor, classnames: Sequence[str], k: int
         n_labelled = max(1, int((wanted >= 0).sum()))  # a mean of no picture would be NaN
         return names, lambda z: F.cross_entropy(z, wanted, ignore_index=-1, reduction="sum") / n_labelled
 
-    return supervise
+    return over_pictures(labels, supervise)
 
 
 def pseudo_labels(logits: Tensor, k: int) -> Tensor:
@@ -151,6 +151,12 @@ def pseudo_labels(logits: Tensor, k: int) -> Tensor:
         best = confidence[rows].topk(min(k, len(rows))).indices
         labels[rows[best]] = name
     return labels
+
+
+def over_pictures(rows: Tensor, supervise: Supervision) -> Supervision:
+    """Let a supervision say over how many pictures it is: those of a training must be as many."""
+    supervise.n_pictures = len(rows)
+    return supervise
 
 
 # --- what comes in -------------------------------------------------------------------------------------------------

@@ -275,6 +275,7 @@ GIVEN = {
             ),
             ("pictures of a world", (pictures().images,), "images is a list: give kd.Pixels"),
             ("features of any length", (5 * features(),), "images are features that are not of length 1"),
+            ("a teacher of other pictures", (features()[:3], LABELS[:3]), "supervises is over 6 pictures, and there"),
             ("a recipe of others", (features(), LABELS, {"epochs": 1}), "recipe is {'epochs': 1}: give a kd.Recipe"),
         )
     },
@@ -403,6 +404,15 @@ GIVEN = {
     "a folder that is a number": Fault(lambda desk: kd.folder_world(3), "3 is no path: give a text or a pathlib.Path."),
     "neither labelled nor not": Fault(
         lambda desk: kd.folder_world(desk.folder, labelled="no"), "labelled is 'no': give True or False."
+    ),
+    "a world in the place of a split": Fault(
+        lambda desk: kd.of_classes(kd.load_world("emoji"), [0]), "is no split: give pictures with labels, such as world"
+    ),
+    "a split of what can be read once": Fault(
+        lambda desk: kd.Split((picture for picture in some_pictures(2)), [0, 1]), "images is one generator: give a list"
+    ),
+    "a prediction in words": Fault(
+        lambda desk: checks.predict("a", "How many?", said="62"), "'62' is no answer to 'How many?': choose a number"
     ),
     # --- names and files
     "letters as the names of a training": Fault(
@@ -723,6 +733,7 @@ ANSWERS = {
     "what gives up": lambda *given, **more: next(iter(())),
 }
 GOES_ON = "the lesson goes on with the library's version"
+MUSEUM = ({"A": ["roles swapped"]}, {"A": 3}, ["roles swapped"], None, "roles swapped")
 LESSONS = {f"a learner hands over {what}": Fault(answer, "○ or ✗", GOES_ON) for what, answer in ANSWERS.items()}
 
 
@@ -732,6 +743,12 @@ def test_a_lesson_goes_on_whatever_is_handed_over(case, capsys):
         function = exercise(LESSONS[case].given)
         assert callable(function) and function is not LESSONS[case].given, name
         assert re.match(f"[○✗] {name}: ", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("answers", MUSEUM)
+def test_the_museum_goes_on_whatever_is_handed_over(answers, capsys):
+    checks.bug_museum(answers)
+    assert capsys.readouterr().out.startswith("✗ bug_museum: ")
 
 
 # --- what something is called decides nothing -----------------------------------------------------------------------

@@ -354,6 +354,14 @@ def test_what_a_file_is_called_does_nothing_to_the_console(desk, capsys):
     assert all(line.startswith("kdpl") for line in sentences), said
 
 
+def test_a_very_large_picture_is_named_without_a_word(desk, capsys):
+    """Pillow warns of it, and names no file."""
+    Image.new("1", (10_000, 10_000)).save(desk.folder / "large.png")
+    assert main(["predict", "classifier.safetensors", "large.png"]) == 0
+    printed, said = capsys.readouterr()
+    assert printed.startswith("large.png: ") and said == ""
+
+
 def test_somebody_without_a_home_can_learn(desk, monkeypatch):
     """As in a container that is run under a number without a name: nothing that is asked for lies at home."""
     monkeypatch.delenv("KDPL_DATA", raising=False)

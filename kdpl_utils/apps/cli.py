@@ -69,7 +69,12 @@ def _complain(command: str, what: object) -> None:
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    """The sentence alone: where in the package it was said helps no user."""
+    """The sentence alone: where in the package it was said helps no user.
+
+    Pillow's own name no file; of a picture that cannot be read it is said anyhow, with its name.
+    """
+    if Path(filename).parent.name == "PIL":
+        return
     sys.stderr.write(f"kdpl: {one_line(str(message))}\n")
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..distill import forward_kl
+from ..support.values import shown
 from ..train import Recipe, fit
 from .distilling import no_logarithm, other_order, swapped, with_itself
 from .engine import RECORDS, RIGHT, first_record, give_hint
@@ -95,7 +96,11 @@ def exhibit(
 
 def bug_museum(answers: Mapping[str, str | None]) -> None:
     """Say of each exhibit whether its bug was named; ``answers`` maps a letter to one of ``BUGS``, or to None."""
-    unknown = [name for name in answers.values() if name is not None and name not in BUGS]
+    if not isinstance(answers, Mapping):
+        print(f"✗ bug_museum: {shown(answers)} names no exhibit: give a dictionary, such as {{'A': 'roles swapped'}}.")
+        return
+    known = [None, *BUGS]
+    unknown = [name for name in answers.values() if name not in known]
     if unknown:
         print(f"✗ bug_museum: {unknown[0]!r} is no bug of this museum. Choose among: {', '.join(BUGS)}.")
         return

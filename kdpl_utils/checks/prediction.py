@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from numbers import Real
 
 import ipywidgets as W
 
@@ -34,7 +35,8 @@ class Prediction:
 
     def __init__(self, name, question, low, high, unit, options, said, step=None):
         self.name, self.question, self.unit, self.options = name, question, unit, list(options)
-        if said is not None and not (said in self.options if self.options else low <= said <= high):
+        is_number = isinstance(said, Real) and not isinstance(said, bool) and low <= said <= high
+        if said is not None and not (said in self.options if self.options else is_number):
             choices = ", ".join(self.options) or f"a number from {low:g} to {high:g}"
             raise ValueError(f"{said!r} is no answer to {question!r}: choose {choices}.")
         self.said, self.measurement = said, None

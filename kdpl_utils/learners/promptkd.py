@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..distill import forward_kl
-from ..supervision import Supervision, checked_logits
+from ..supervision import Supervision, checked_logits, over_pictures
 from ..support.values import real
 from ..train import Recipe
 from ..vlm import TEMPLATE, VLM, check_names, unit
@@ -84,4 +84,5 @@ def from_promptkd(teacher_logits: Tensor, classnames: Sequence[str], weight: flo
     names = check_names(classnames)
     teacher_logits = checked_logits(teacher_logits, names)
     factor = real(weight, "weight", 0, above=True) / len(names)
-    return lambda batch: (names, lambda z: factor * forward_kl(teacher_logits[batch], z))
+    supervise = lambda batch: (names, lambda z: factor * forward_kl(teacher_logits[batch], z))  # noqa: E731
+    return over_pictures(teacher_logits, supervise)

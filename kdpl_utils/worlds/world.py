@@ -19,7 +19,8 @@ from torch import LongTensor
 from ..support.disk import digest
 from ..support.pictures import as_picture
 from ..support.tensors import as_labels, as_rows
-from ..support.values import real, seed_of, whole
+from ..support.values import real, seed_of, shown, whole
+from ..vlm import check_several
 
 
 class Lazy(Sequence):
@@ -69,6 +70,7 @@ class Split:
     contents: Contents | None = None
 
     def __post_init__(self):
+        check_several(self.images)
         labels = as_labels(self.labels, least=-1)
         if len(labels) != len(self.images):
             raise ValueError(
@@ -188,6 +190,8 @@ def base_novel(n_classes: int) -> tuple[range, range]:
 
 def of_classes(split: Split, classes: Sequence[int]) -> Split:
     """``split.of_classes(classes)``."""
+    if not isinstance(split, Split):
+        raise ValueError(f"{shown(split)} is no split: give pictures with labels, such as world.train.")
     return split.of_classes(classes)
 
 
