@@ -1,6 +1,7 @@
 """From a folder to prompts, a classifier and a card that says what was measured, through the command itself."""
 
 import json
+import re
 import shutil
 import tarfile
 from dataclasses import replace
@@ -14,7 +15,7 @@ from kdpl_utils.apps.adapt import adapt_folder
 from kdpl_utils.apps.card import model_card
 from kdpl_utils.apps.cli import main
 from kdpl_utils.experiments import lab
-from kdpl_utils.experiments.training import Training
+from kdpl_utils.experiments.training import Training, unsuited
 from kdpl_utils.learners.classifier import load_classifier, model_of
 from kdpl_utils.learners.saving import load_learner
 from kdpl_utils.vlm import Pixels
@@ -263,6 +264,8 @@ def test_shipped_students_have_recipes_of_their_own():
     assert asked == replace(own, epochs=7, lr=0.25)
     with pytest.raises(ValueError, match="There is no learner 'cop': choose one of .*coop"):
         adapt_module._recipe("cop", "kdpl", clip, None, None, 3)
+    with pytest.raises(ValueError, match=re.escape(unsuited("coop", "promptkd"))):
+        adapt_module._recipe("coop", "promptkd", clip, None, None, 3)
 
 
 def test_tests_of_one_class_have_accuracies_and_no_interval(world, tmp_path):

@@ -809,3 +809,16 @@ def test_an_array_file_without_a_part_is_named(tmp_path):
     np.savez_compressed(tmp_path / "medmnist" / "pathmnist.npz", **kept)
     with pytest.raises(ValueError, match="pathmnist.npz.*it has no val_images.npy"):
         load("pathmnist", tmp_path)
+
+
+def test_a_fetch_that_brings_something_else_is_a_missing_data_set(tmp_path, monkeypatch):
+    """An archive that was changed where it is published: what to put where is said as without a network."""
+    monkeypatch.setattr(datasets, "fetch_beside", lambda *arguments: None)
+    with pytest.raises(FileNotFoundError, match="dtd") as error:
+        load_world("dtd", root=tmp_path)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_folder_without_array_files_names_the_one_to_fetch(tmp_path):
+    with pytest.raises(FileNotFoundError, match="pathmnist_64.npz"):
+        official.read_pathmnist(tmp_path)
