@@ -349,9 +349,12 @@ def lead_beside(winner, seed):
     return 100 * (hits[winner, "choose"] - hits[written[0], "choose"])[others].mean().item()
 
 
-beside = [lead_beside(winner, seed) for seed, winner in enumerate(winners)]
-print(kd.claim("the same hand's other pictures against where it was chosen", where_chosen, beside))
-print(kd.claim("the test against the same hand's other pictures", beside, elsewhere))
+if len(kd.few_shot(labels["choose"], 4, 0)) == len(labels["choose"]):
+    print("All pictures of this hand were chosen on: none are left beside them.")
+else:
+    beside = [lead_beside(winner, seed) for seed, winner in enumerate(winners)]
+    print(kd.claim("the same hand's other pictures against where it was chosen", where_chosen, beside))
+    print(kd.claim("the test against the same hand's other pictures", beside, elsewhere))
 
 # %% [markdown] 02-try-why (try)
 r"""
