@@ -209,12 +209,11 @@ def test_the_command_prints_its_table_beside_the_papers(tmp_path, capsys):
 def test_several_worlds_have_a_table_each_and_their_average(tmp_path, capsys):
     assert main(command(tmp_path, "--mode", "labels", "--seeds", "1", "--world", WORLD, "emoji/travel-places")) == 0
     printed = capsys.readouterr().out
-    assert [
-        f"base-to-novel, {what}, top-1" in printed for what in (WORLD, "emoji/travel-places", "average of 2 data sets")
-    ]
+    for what in (WORLD, "emoji/travel-places", "average of 2 data sets"):
+        assert f"base-to-novel, {what}, top-1" in printed
     tables = [[r for r in t.splitlines() if r.startswith("| CoOp | labels")][0] for t in printed.split("top-1")[1:4]]
     base = [float(row.split("|")[5]) for row in tables]
-    assert base[2] == pytest.approx((base[0] + base[1]) / 2, abs=0.051)
+    assert base[2] == pytest.approx((base[0] + base[1]) / 2, abs=0.101)  # all three are rounded
 
 
 def test_wrong_commands_are_one_sentence(tmp_path, capsys):

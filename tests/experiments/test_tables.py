@@ -115,7 +115,7 @@ def test_a_seed_that_a_data_set_lacks_is_not_averaged(tmp_path):
 
 
 def test_every_kind_of_table_has_the_papers_numbers_or_none():
-    assert [title for title, _ in paper_rows("cross-dataset")] and paper_rows("few-shot") == []
+    assert len(paper_rows("cross-dataset")) >= 1 and paper_rows("few-shot") == []
     rows = dict(paper_rows("domain"))["16-shot ImageNet, ViT-B/32"]
     assert {"method": "CoOp+KDPL", "ImageNet": "65.97"}.items() <= rows[2].items()
 
