@@ -160,7 +160,7 @@ plots.gain_vs_teacher(gaps, gained, x, kinds, groups)
 # %% [markdown] 10-learn-see (see)
 r"""
 Each diamond is a data set, the small dots its seeds. A line from lower left to upper right would be the claim. How near
-to one the twelve are, their **rank correlation** says: one if the data set with the larger gap always has the larger
+the twelve come to such a line, their **rank correlation** says: one if the data set with the larger gap always has the larger
 gain, zero if the two orders have nothing to do with each other, below zero if they are rather opposite.
 """
 
