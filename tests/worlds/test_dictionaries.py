@@ -114,4 +114,4 @@ def test_a_disk_without_room_is_no_missing_list(tmp_path, monkeypatch):
 
     monkeypatch.setattr(dictionaries, "fetch_file", full)
     with pytest.raises(DiskFull, match="no room"):
-        load_dictionary("open_images", tmp_path)
+        load_dictionary("open_images", lambda: tmp_path)
