@@ -276,3 +276,17 @@ def test_tests_of_one_class_have_accuracies_and_no_interval(world, tmp_path):
     job = Training("x", "coop", "kdpl", 1, MODELS["student"], (MODELS["teacher"],), kd.Recipe())
     measured, gain = adapt_module._measure(kd.CoOp(student), lab.Lab(tmp_path, device="cpu"), one, job)
     assert gain is None and {"test accuracy, learned", "test accuracy, teacher"} <= set(measured)
+
+
+def test_names_by_subfolder_are_names_too():
+    """Subfolders are renamed by a mapping, whose names have to be some before a picture is looked at."""
+    renamed = {"n01": "red panda", "n02": "ox"}
+    assert adapt_module._check_given(renamed, (), "coop", onnx=False) == renamed
+    with pytest.raises(ValueError, match="'ox' occurs twice"):
+        adapt_module._check_given({"n01": "ox", "n02": "ox"}, (), "coop", onnx=False)
+
+
+def test_a_world_of_one_class_is_refused_before_anything_is_learned(world):
+    only = replace(world, classnames=("oak",))
+    with pytest.raises(ValueError, match="'oak' is the only class name, .*: give two or more."):
+        adapt_module._chosen_mode(only, "folder", None, 0.0, 32)
