@@ -792,10 +792,10 @@ def test_choices_are_taken_by_a_click(capsys):
 
 
 def test_summary_and_export(tmp_path, capsys):
+    checks.splice_context(splice_by_rows)
     checks.harmonic_mean(harmonic_by_sum)
     checks.forward_kl(checks.forward_kl.mutants["arguments swapped"].function)
     checks.logits(lambda *arguments: None)
-    checks.splice_context(splice_by_rows)
     checks.logits.hint(2)
     checks.predict("confidence", "How sure?", said=62).measured(48)
     capsys.readouterr()
