@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from measure import machine, table
+from measure import count, machine, table
 from safetensors.torch import load_file
 
 from kdpl_utils.apps.cli import main as kdpl
@@ -177,7 +177,7 @@ def kill(name: str, kills: int, rng: random.Random, folder: Path) -> Counted:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=50, help="over all kinds")
+    parser.add_argument("--kills", type=count, default=50, help="over all kinds")
     parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parser.parse_args()

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from measure import machine, table
+from measure import count, machine, table
 
 import kdpl_utils as kd
 from kdpl_utils.experiments.lab import Lab
@@ -214,8 +214,8 @@ def main() -> None:
     parser.add_argument("--learner", nargs="+", default=["coop"], choices=LEARNERS)
     parser.add_argument("--mode", nargs="+", default=list(PAPER_MODES), choices=MODES)
     parser.add_argument("--sceptic", action="store_true", help="what a sceptic asks for, in place of --learner")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seeds", type=count, default=5)
+    parser.add_argument("--workers", type=count, default=2)
     parser.add_argument(
         "--gap", type=Path, help="also run the contrast world, and draw gain against gap into this file"
     )

@@ -14,12 +14,20 @@ from pathlib import Path
 import torch
 
 
+def count(text: str) -> int:
+    """How many, on a command line: one at least, since of none a benchmark would say that all went well."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than one")
+    return number
+
+
 def parsed(parser: argparse.ArgumentParser, rounds: int) -> argparse.Namespace:
     """The command line, with the options that all timings have; as many threads as it says."""
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--threads", type=int, default=1, help="a thread that waits for others counts as busy")
-    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--threads", type=count, default=1, help="a thread that waits for others counts as busy")
+    parser.add_argument("--rounds", type=count, default=rounds)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     return args

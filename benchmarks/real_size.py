@@ -15,7 +15,7 @@ import sys
 
 import open_clip
 import torch
-from measure import high_water_mb, machine, seconds, table
+from measure import count, high_water_mb, machine, seconds, table
 from plain import plain_logits
 from text import names
 from torch.nn import functional as F
@@ -99,10 +99,10 @@ def main() -> None:
     parser.add_argument("--student", nargs="+", default=["ViT-B-32", "RN50"])
     parser.add_argument("--teacher", default="ViT-L-14")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--k", type=int, nargs="+", default=[100])
-    parser.add_argument("--dictionary", type=int, default=20000)
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--batch", type=count, default=32)
+    parser.add_argument("--k", type=count, nargs="+", default=[100])
+    parser.add_argument("--dictionary", type=count, default=20000)
+    parser.add_argument("--rounds", type=count, default=1)
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()

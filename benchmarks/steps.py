@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from measure import apart, machine, parsed, peak_mb, seconds, table
+from measure import apart, count, machine, parsed, peak_mb, seconds, table
 from plain import plain_logits
 from text import names, student
 from torch.nn import functional as F
@@ -61,9 +61,9 @@ def agnostic(model: str, device: str, size: int, k: int):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--student", default="ViT-B-32")
-    parser.add_argument("--names", type=int, default=100)
-    parser.add_argument("--dictionary", type=int, default=20000)
-    parser.add_argument("--k", type=int, default=1000)
+    parser.add_argument("--names", type=count, default=100)
+    parser.add_argument("--dictionary", type=count, default=20000)
+    parser.add_argument("--k", type=count, default=1000)
     args = parsed(parser, rounds=2)
     rows = []
     for method in LEARNERS:

@@ -12,7 +12,7 @@ import argparse
 
 import open_clip
 import torch
-from measure import apart, machine, parsed, peak_mb, seconds, table
+from measure import apart, count, machine, parsed, peak_mb, seconds, table
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from torch import Tensor
 
@@ -65,7 +65,7 @@ def step(way: str, model: str, device: str, n: int, autocast: bool = False):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--names", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--names", type=count, nargs="+", default=[100, 1000])
     parser.add_argument("--model", default="ViT-B-32")
     args = parsed(parser, rounds=3)
     rows = []

@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from measure import machine, parsed, peak_mb, seconds, table
+from measure import count, machine, parsed, peak_mb, seconds, table
 from plain import plain_text
 from text import CHUNK, names, student
 from torch import Tensor
@@ -95,10 +95,10 @@ def whole(n: int, mode: str, took: dict[str, float]) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--names", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--names", type=count, nargs="+", default=[100, 1000])
     parser.add_argument("--student", default="ViT-B-32")
     parser.add_argument("--teacher", default="ViT-L-14")
-    parser.add_argument("--dictionary", type=int, default=20000)
+    parser.add_argument("--dictionary", type=count, default=20000)
     args = parsed(parser, rounds=1)
     towers = {"student sees": args.student, "teacher sees": args.teacher}
     took = {}

@@ -159,3 +159,12 @@ def test_kills():
     """One kill of each kind of run; fifty take minutes."""
     rows = printed("kills.py", "--kills", "5")
     assert [row["kills"] for row in rows] == ["1"] * 5 and {row["result"] for row in rows} == {"the same"}
+
+
+@pytest.mark.parametrize(
+    "command", [["kills.py", "--kills", "-1"], ["learners.py", "--seeds", "0"], ["text.py", "--names", "100", "0"]]
+)
+def test_none_is_no_number_of_anything(command):
+    """Of no kills and of no seeds all would have gone well."""
+    done = subprocess.run([sys.executable, str(BENCHMARKS / command[0]), *command[1:]], capture_output=True, text=True)
+    assert done.returncode == 2 and "is less than one" in done.stderr and "Traceback" not in done.stderr
