@@ -496,9 +496,11 @@ def test_ctrl_c_ends_every_notebook_and_its_kernel(tmp_path):
     endless = "import os, time\nopen('kernel{}', 'w').write(str(os.getpid()))\ntime.sleep(600)"
     write_notebooks(tmp_path / "notebooks", **{name: endless.format(name) for name in "12"})
     code = f"""
-import runpy
-from pathlib import Path
 import os
+import runpy
+import signal
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background work ignores Ctrl-C
 os.cpu_count = lambda: 2
 run = runpy.run_path({str(ROOT / "run.py")!r})
 run["run_notebooks"](Path({str(tmp_path / "notebooks")!r}), Path({str(tmp_path / "executed")!r}))
