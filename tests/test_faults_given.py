@@ -461,6 +461,7 @@ GIVEN = {
         for what, file, content, sentence in (
             ("a dictionary in JSON", "a.json", '{"0": "cat"}', "a.json holds no list: write one of names"),
             ("half a JSON", "a.json", '["cat", ', "a.json is no JSON"),
+            ("JSON nested too deeply", "a.json", "[" * 100_000, "a.json is no JSON"),
             ("YAML", "a.yaml", "names:\n- cat\n", "a.yaml is no list of names: write a text file with one name a line"),
             ("a page", "a.html", "<html>", "a.html is no list of names"),
             ("a row without a name", "a.csv", "id,ClassName\n1,cat\n2\n", "a.csv has a row without a name, '2'"),

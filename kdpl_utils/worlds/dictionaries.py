@@ -8,7 +8,6 @@ import difflib
 import functools
 import heapq
 import io
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..support.disk import DiskFull, as_path
+from ..support.disk import DiskFull, as_path, json_of
 from ..support.values import shown
 from ..towers.words import check_name, cleaned
 from .fetching import FAILED, check_writable, fetch_file
@@ -102,7 +101,7 @@ def _column(path: Path, text: str) -> list[str]:
 
 def _json_names(path: Path, text: str) -> list[str]:
     try:
-        names = json.loads(text)
+        names = json_of(text)
     except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error}): write a list of names.") from error
     if not isinstance(names, list):
