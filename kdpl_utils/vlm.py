@@ -95,8 +95,8 @@ def encode_images(vlm: VLM, images: Sequence, batch_size: int = 64) -> Tensor:
     starts = range(0, len(images), batch_size)
     batches = ahead(lambda start: pixels[start : start + batch_size], starts)
     encode = Halving(lambda batch: unit(vlm.model.encode_image(batch)), f"{vlm.name}'s pictures")
-    shown = {"total": len(starts), "desc": vlm.name, "unit": "batch", "leave": False, "disable": len(starts) < 100}
-    for batch in progress_bar(batches, **shown):
+    bar = {"total": len(starts), "desc": vlm.name, "unit": "batch", "leave": False, "disable": len(starts) < 100}
+    for batch in progress_bar(batches, **bar):
         with torch.no_grad():
             features.append(encode(batch))
         if not features[-1].isfinite().all():
