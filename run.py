@@ -128,7 +128,7 @@ def main(arguments):
     set_up(EXTRAS[command], "--cpu" in arguments, "--tested" in arguments)
     cores = os.cpu_count() or 1
     if command == "test":
-        return call(*PYTEST, f"-n{min(8, max(2, cores))}", *rest)
+        return call(*PYTEST, "--timeout=1200", f"-n{min(8, max(2, cores))}", *rest)
     if command == "docs":
         return call(ROOT / "docs" / "build.py", threads=cores)
     screen = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)
