@@ -1,21 +1,27 @@
-"""What many tests start from."""
+"""Fixtures that several rooms share."""
 
 import pytest
-
-import kdpl_utils as kd
-from kdpl_utils.experiments import cache
 
 
 @pytest.fixture(scope="module")
 def student():
-    """The small vision transformer; of a module its own, which may do with it what it likes."""
+    """Load the small vision transformer, once a module, which may change it."""
+    import kdpl_utils as kd
+
     return kd.load_vlm("emoji-student-vit", device="cpu")
 
 
 @pytest.fixture
 def encoded(monkeypatch):
-    """How many pictures a model looked at for the cache, each time."""
+    """Record how many images the cache has a model encode, call by call."""
+    from kdpl_utils.experiments import cache
+
     seen = []
-    plain = cache.encode_images
-    monkeypatch.setattr(cache, "encode_images", lambda vlm, images: seen.append(len(images)) or plain(vlm, images))
+    encode = cache.encode_images
+
+    def recorded(vlm, images, *arguments, **settings):
+        seen.append(len(images))
+        return encode(vlm, images, *arguments, **settings)
+
+    monkeypatch.setattr(cache, "encode_images", recorded)
     return seen
