@@ -4,62 +4,53 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .evaluate import accuracy, check_scores, expected_calibration_error, harmonic_mean, paired_interval
-from .prompts import PromptLearner
-from .shots import few_shot, pictures_of
-from .supervision import Supervision
-from .support.checkpoint import Kept
-from .support.memory import Halving
-from .support.prefetch import ahead
+from .clip.batches import ImageBatches
+from .evaluate import accuracy, expected_calibration_error, harmonic_mean, paired_interval
+from .shots import few_shot
 from .support.shipped import data_root
-from .train import History, Recipe, checked_recipe, fit
-from .vlm import VLM, Pixels, check_vlm, encode_images, logits
+from .train import History, Recipe, fit
+from .vlm import VLM, encode_images, logits
 
 if TYPE_CHECKING:
-    from .learners import Learner
     from .worlds.world import Split, World
 
 COLUMNS = ("base", "novel", "H", "base shifted", "novel shifted", "ECE")
 
 
 @dataclass(frozen=True)
-class EvaluationInputs:
+class TestSets:
     """The test pictures of a world as inputs of a learner, with the labels beside them.
 
     Attributes:
         base, novel: (inputs, labels (N,) from 0) of the in-domain test pictures of that half; inputs are unit image
-            features (N, D), or ``Pixels`` for learners that change the image tower.
+            features (N, D), or ``ImageBatches`` for learners that change the image tower.
         shifts: for each shift the same two pairs.
     """
 
-    base: tuple[Tensor | Pixels, Tensor]
-    novel: tuple[Tensor | Pixels, Tensor]
-    shifts: dict[str, tuple[tuple[Tensor | Pixels, Tensor], tuple[Tensor | Pixels, Tensor]]]
+    base: tuple[Tensor | ImageBatches, Tensor]
+    novel: tuple[Tensor | ImageBatches, Tensor]
+    shifts: dict[str, tuple[tuple[Tensor | ImageBatches, Tensor], tuple[Tensor | ImageBatches, Tensor]]]
 
 
-def test_features(vlm: VLM, world: World) -> EvaluationInputs:
+def test_features(vlm: VLM, world: World) -> TestSets:
     """Encode every test picture of a world, once."""
-    check_vlm(vlm)
-    return evaluation_inputs(world, vlm.device, lambda split: encode_images(vlm, split.images))
+    return test_sets(world, vlm.device, lambda split: encode_images(vlm, split.images))
 
 
-def test_pixels(vlm: VLM, world: World, keep: bool = False) -> EvaluationInputs:
-    """Every test picture of a world as ``Pixels``; ``keep`` them preprocessed where many learners look at them."""
-    check_vlm(vlm)
-    return evaluation_inputs(world, vlm.device, lambda split: Pixels(vlm, split.images, keep))
+def test_images(vlm: VLM, world: World, keep: bool = False) -> TestSets:
+    """Every test picture of a world as ``ImageBatches``; ``keep`` them preprocessed where many learners look at them."""
+    return test_sets(world, vlm.device, lambda split: ImageBatches(vlm, split.images, keep))
 
 
-def evaluation_inputs(
-    world: World, device: torch.device, inputs: Callable[[Split], Tensor | Pixels]
-) -> EvaluationInputs:
+def test_sets(world: World, device: torch.device, inputs: Callable[[Split], Tensor | ImageBatches]) -> TestSets:
     """The halves of every test split, each as ``inputs`` gives it."""
 
     def halves(split: Split):
@@ -67,11 +58,11 @@ def evaluation_inputs(
         return tuple((inputs(part), part.labels.to(device)) for part in parts)
 
     base, novel = halves(world.test)
-    return EvaluationInputs(base, novel, {name: halves(split) for name, split in world.shifts.items()})
+    return TestSets(base, novel, {name: halves(split) for name, split in world.shifts.items()})
 
 
 def scores(
-    tests: EvaluationInputs, world: World, encode: Callable[[Sequence[str]], Tensor], scale: Tensor | float
+    tests: TestSets, world: World, encode: Callable[[Sequence[str]], Tensor], scale: Tensor | float
 ) -> dict[str, float]:
     """``classifier_scores`` of text features behind cached image features.
 
@@ -88,7 +79,7 @@ def scores(
 
 @torch.no_grad()
 def classifier_scores(
-    tests: EvaluationInputs,
+    tests: TestSets,
     world: World,
     classifier: Callable[[Sequence[str]], Callable[[Tensor], Tensor]],
     open_vocabulary: bool = True,
@@ -106,7 +97,7 @@ def classifier_scores(
     # Base pictures are named among base names only, novel ones among novel names only (CoCoOp's protocol).
     classify_half = [classifier([world.classnames[c] for c in half]) for half in halves]
 
-    def logits_of(pair: tuple[Tensor | Pixels, Tensor], half: int) -> tuple[Tensor, Tensor]:
+    def logits_of(pair: tuple[Tensor | ImageBatches, Tensor], half: int) -> tuple[Tensor, Tensor]:
         inputs, labels = pair
         return all_logits(classify_half[half], inputs), labels
 
@@ -127,10 +118,10 @@ def classifier_scores(
 
 
 @torch.no_grad()
-def all_logits(classify: Callable[[Tensor], Tensor], inputs: Tensor | Pixels) -> Tensor:
-    """(N, C) for N pictures or features, a batch at a time, the next one opened meanwhile."""
-    batches = ahead(lambda i: inputs[i : i + 256], range(0, len(inputs), 256))
-    return check_scores(torch.cat([*map(Halving(classify, "naming pictures"), batches)]), "The logits")
+def all_logits(classify: Callable[[Tensor], Tensor], inputs: Tensor | ImageBatches) -> Tensor:
+    """(N, C) for N pictures or features, 256 at a time."""
+    batches = inputs.split(256) if isinstance(inputs, Tensor) else inputs.in_order(256)
+    return torch.cat([classify(batch) for batch in batches])
 
 
 def summarise(rows: Sequence[dict[str, float]]) -> dict[str, str]:
@@ -153,88 +144,26 @@ def summarise(rows: Sequence[dict[str, float]]) -> dict[str, str]:
 
 
 def learn(
-    student: VLM,
-    loss: Callable[[PromptLearner, Tensor], Tensor],
+    learner: nn.Module,
+    loss: Callable[[nn.Module, Tensor], Tensor],
     labels: Tensor,
-    seed: int,
-    recipe: Recipe,
-    shots: int = 16,
-    on_epoch: Callable[[PromptLearner], dict[str, float]] | None = None,
-    checkpoint: Kept | None = None,
-) -> tuple[PromptLearner, History]:
-    """One run of the comparison: a fresh "a photo of a", ``shots`` pictures a class drawn by ``seed``, one loss.
-
-    Args:
-        loss: ``loss(prompt, batch)`` with ``batch`` (B,) indices of training pictures.
-        labels: (N,) of the training pictures, used here to draw the same number from each class, as the paper does.
-        on_epoch: what to measure after each epoch, kept in ``history.metrics``; for ``checkpoint`` see ``fit``.
-    """
-    prompt = PromptLearner(student)
-    shot_rows = few_shot(labels, shots, seed)
-    watch = None if on_epoch is None else lambda epoch: on_epoch(prompt)
-    history = fit(
-        prompt,
-        lambda rows: loss(prompt, rows),
-        len(shot_rows),
-        replace(checked_recipe(recipe), seed=seed),
-        watch,
-        progress=False,
-        fetch=lambda batch: shot_rows[batch],
-        checkpoint=checkpoint,
-    )
-    return prompt, history
-
-
-def adapt(
-    learner: Learner,
-    images: Tensor | Pixels,
-    supervision: Supervision,
-    labels: Tensor,
-    seed: int,
+    seed: int = 0,
     recipe: Recipe | None = None,
     shots: int = 16,
-    checkpoint: Kept | None = None,
+    on_epoch: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    progress: bool = True,
 ) -> History:
-    """One run of any learner under any supervision: ``shots`` pictures a class drawn by ``seed``.
+    """One run of the comparison: train ``learner`` on ``shots`` pictures a class, drawn by ``seed``.
 
     Args:
-        images: training pictures, as ``Pixels`` or, for CoOp and CoCoOp, as unit features (N, D).
+        learner: a ``PromptLearner`` or any ``Learner``; it is changed.
+        loss: ``loss(learner, batch)`` with ``batch`` (B,) indices of all N training pictures.
         labels: (N,) used here to draw the same number from each class, as the paper does.
-        recipe, checkpoint: by default the learner's own, the published one, and none; see ``fit``.
+        recipe: by default the learner's own, the published one.
     """
-    shot_rows, images = few_shot(labels, shots, seed), pictures_of(learner.vlm, images, len(labels), supervision)
-    recipe = replace(checked_recipe(recipe or learner.recipe), seed=seed)
-    return train_learner(learner, images, supervision, len(shot_rows), recipe, shot_rows.__getitem__, False, checkpoint)
-
-
-def train_learner(
-    learner: Learner,
-    images: Tensor | Pixels,
-    supervision: Supervision,
-    n_images: int,
-    recipe: Recipe,
-    rows_of: Callable[[Tensor], Tensor] = lambda batch: batch,
-    progress: bool = False,
-    checkpoint: Kept | None = None,
-) -> History:
-    """Train any learner under any supervision: every run of the suite ends here.
-
-    Args:
-        images: ``Pixels``, or unit features (rows, D) for learners that leave the image tower alone.
-        n_images: how many training pictures make an epoch.
-        rows_of: batch indices (B,) of these pictures → rows (B,) of ``images`` and of the supervision; by default
-            the same. A picture may have several rows, one for each of its crops.
-        checkpoint: a file from which a killed training goes on, see ``fit``.
-    """
-
-    def fetch(rows: Tensor) -> tuple[Tensor, Tensor]:
-        return rows, images[rows]
-
-    def loss(fetched: tuple[Tensor, Tensor]) -> Tensor:
-        rows, pictures = fetched
-        return learner.loss(pictures, *supervision(rows))
-
-    return fit(learner, loss, n_images, recipe, progress=progress, fetch=fetch, rows_of=rows_of, checkpoint=checkpoint)
+    rows = few_shot(labels, shots, seed)
+    recipe = replace(recipe or learner.recipe, seed=seed)
+    return fit(learner, lambda trained, batch: loss(trained, rows[batch]), len(rows), recipe, on_epoch, progress)
 
 
 def claim(what: str, before: Sequence[float] | float, after: Sequence[float]) -> str:

@@ -136,22 +136,11 @@ def test_select_in_half_precision_separates_what_half_sums_do_not():
     assert probs.half()[0, 0] == probs.half()[0, 1] and select_classes(logits.requires_grad_(), 1).item() == 1
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: select_classes(torch.zeros(2, 5), 6), "between 1 and the 5 classes"),
-        (lambda: select_classes(torch.zeros(2, 5), 0), "between 1 and the 5 classes"),
-        (lambda: select_classes(torch.zeros(0, 5), 1), "at least one image"),
-        (lambda: forward_kl(torch.zeros(1, 4), torch.zeros(3, 4)), "same images"),  # would broadcast in silence
-        (lambda: reverse_kl(torch.zeros(0, 4), torch.zeros(0, 4)), "same images"),
-        (lambda: symmetric_kl(torch.zeros(4), torch.zeros(4)), "same images"),
-        (lambda: symmetric_kl(torch.zeros(3, 4), torch.zeros(3, 4), 1.5), "at least 0 and at most 1"),
-    ],
-)
-def test_bad_input(call, message):
-    with pytest.raises(ValueError, match=message) as error:
-        call()
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("shape", [(1, 4), (3, 1), (4,)], ids=str)
+def test_shapes_that_would_broadcast_are_refused(loss, shape):
+    with pytest.raises(ValueError, match="same images and the same classes"):
+        loss(torch.zeros(shape), torch.zeros(3, 4))
 
 
 def test_a_name_that_is_masked_adds_nothing():
@@ -176,17 +165,6 @@ def test_teachers_are_mixed_as_probabilities():
     expected = sum(z.softmax(-1) for z in logits) / 3
     torch.testing.assert_close(mixed.exp(), expected)
     torch.testing.assert_close(mix_teachers(logits[:1]).exp(), logits[0].softmax(-1))
-
-
-@pytest.mark.parametrize("teachers, message", [
-    ([], "at least one teacher"),
-    ([torch.zeros(2, 3), torch.zeros(2, 4)], r"not of shapes \(2, 3\), \(2, 4\)\."),
-    (torch.zeros(2, 3), r"not of shapes \(3,\)\."),
-    ([torch.zeros(2, 3, 4)], r"not of shapes \(2, 3, 4\)\."),
-])  # fmt: skip
-def test_what_is_no_mixture(teachers, message):
-    with pytest.raises(ValueError, match=message):
-        mix_teachers(teachers)
 
 
 def test_doctests():

@@ -65,38 +65,16 @@ def test_learn_draws_shots_by_seed_and_leaves_the_student_alone(world, student):
         seen.append(batch.tolist())
         return torch.nn.functional.cross_entropy(kd.logits(features[batch], prompt(names), 10.0), train.labels[batch])
 
-    prompt, history = kd.learn(student, loss, train.labels, 3, kd.Recipe(epochs=2, batch_size=4), shots=4)
+    def run():
+        prompt = kd.PromptLearner(student)
+        return prompt, kd.learn(prompt, loss, train.labels, 3, kd.Recipe(epochs=2, batch_size=4), shots=4)
+
+    prompt, history = run()
     per_class = [train.labels[i].item() for i in {i for b in seen for i in b}]
     assert [per_class.count(c) for c in (0, 1)] == [4, 4]
-    again, same = kd.learn(student, loss, train.labels, 3, kd.Recipe(epochs=2, batch_size=4), shots=4)
+    again, same = run()
     assert history == same and torch.equal(prompt.ctx, again.ctx)
     assert all(torch.equal(t, before[n]) for n, t in student.model.state_dict().items())
-
-
-def test_adapt_learns_from_the_shots_of_its_seed(world, student):
-    train = kd.of_classes(world.train, world.base)
-    features = kd.encode_images(student, train.images)
-    names = [world.classnames[i] for i in world.base]
-    seen, opened = [], []
-
-    class Watched(kd.Pixels):
-        """Features that remember which rows were asked for."""
-
-        def __getitem__(self, rows):
-            opened.extend(rows.tolist())
-            return features[rows]
-
-    def supervise(rows):
-        seen.extend(rows.tolist())
-        return kd.from_labels(train.labels, names)(rows)
-
-    recipe = kd.Recipe(epochs=1, batch_size=4)
-    for seed in (3, 4):
-        seen.clear()
-        opened.clear()
-        kd.adapt(kd.CoOp(student), Watched(student, train.images), supervise, train.labels, seed, recipe, shots=4)
-        assert sorted(seen) == sorted(kd.few_shot(train.labels, 4, seed).tolist())
-        assert opened == seen  # each picture with its own supervision
 
 
 @pytest.mark.parametrize(
@@ -129,7 +107,8 @@ def test_a_student_that_is_its_own_teacher_stays_where_it_is(world, student):
         return kd.symmetric_kl(itself[batch], kd.logits(features[batch], prompt(names), student.scale))
 
     recipe = kd.Recipe(epochs=3, batch_size=4, lr=0.05, weight_decay=0.0)
-    prompt, history = kd.learn(student, loss, train.labels, 0, recipe, shots=4)
+    prompt = kd.PromptLearner(student)
+    history = kd.learn(prompt, loss, train.labels, 0, recipe, shots=4)
     assert max(history.loss) < 1e-6
     assert (prompt.ctx - kd.PromptLearner(student).ctx).abs().max() < 1e-4
 
@@ -146,7 +125,8 @@ def test_a_teacher_that_knows_nothing_teaches_nothing(world, student):
         given = kd.logits(features[batch], prompt(names), student.scale)
         return kd.symmetric_kl(torch.zeros_like(given), given)
 
-    prompt, _ = kd.learn(student, loss, train.labels, 0, kd.Recipe(epochs=10, batch_size=4, lr=0.05), shots=4)
+    prompt = kd.PromptLearner(student)
+    kd.learn(prompt, loss, train.labels, 0, kd.Recipe(epochs=10, batch_size=4, lr=0.05), shots=4)
     assert entropy(prompt(names)) > entropy(kd.encode_names(student, names)) + 0.01
 
 
@@ -160,7 +140,7 @@ def test_what_was_not_measured_has_a_dash(seeds):
 
 def test_pixels_of_the_tests_are_those_that_features_are_of(world, student):
     """For learners that look at pictures themselves: the same pictures and labels, in the same places."""
-    features, pixels = kd.test_features(student, world), kd.test_pixels(student, world)
+    features, pixels = kd.test_features(student, world), kd.test_images(student, world)
     assert features.shifts.keys() == pixels.shifts.keys()
     for half in ("base", "novel"):
         (encoded, labels), (seen, same_labels) = getattr(features, half), getattr(pixels, half)

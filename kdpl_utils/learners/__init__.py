@@ -3,6 +3,7 @@
 Another one is one more file with a subclass of ``Learner``.
 """
 
+from ..choices import LEARNERS
 from .base import Learner
 from .cocoop import CoCoOp
 from .coop import CoOp
@@ -12,8 +13,9 @@ from .promptkd import PromptKD
 from .promptsrc import PromptSRC
 from .vpt import VPT
 
-__all__ = ["VPT", "CoCoOp", "CoOp", "Learner", "LinearProbe", "MaPLe", "PromptKD", "PromptSRC"]
+__all__ = ["VPT", "CoCoOp", "CoOp", "Learner", "LinearProbe", "MaPLe", "PromptKD", "PromptSRC", "learner_class"]
 
-# The paper's five, and what a sceptic holds beside them.
-PROMPT_LEARNERS = {"coop": CoOp, "cocoop": CoCoOp, "vpt": VPT, "maple": MaPLe, "promptsrc": PromptSRC}
-LEARNERS = {**PROMPT_LEARNERS, "linear": LinearProbe, "promptkd": PromptKD}
+
+def learner_class(name: str) -> type[Learner]:
+    """The class of a learner by its name on the command line, a key of ``choices.LEARNERS``."""
+    return globals()[LEARNERS[name]]

@@ -8,16 +8,19 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..prompts import PromptTexts, word_vectors
+from ..clip.tokens import context_prompts, with_context
+from ..clip.vectors import unit, word_vectors
+from ..clip.words import check_names
+from ..prompts import encode_prompts
 from ..train import Recipe
-from ..vlm import VLM, check_names
+from ..vlm import VLM
 from .base import Learner, seeded
 
 PROMPTS = 4096  # (image, class) pairs encoded at once where no gradient is needed
 
 
 class CoCoOp(Learner):
-    """CoOp's context plus a shift that a small network reads off each image (section 3.2): 35,360 numbers on ViT-B/32.
+    """CoOp's context plus a shift that a network computes from each image (section 3.2); 35,360 parameters on ViT-B/32.
 
     ``ctx(image) = ctx + meta_net(image feature)``, the shift added to each of the vectors. Every image therefore has
     text features of its own. Cached image features (N, D) serve in place of images.
@@ -33,7 +36,6 @@ class CoCoOp(Learner):
     def __init__(self, vlm: VLM, ctx_init: str = "a photo of a", seed: int = 0):
         super().__init__(vlm, ctx_init=ctx_init, seed=seed)
         ctx = word_vectors(vlm, ctx_init)
-        self.texts = PromptTexts(vlm, len(ctx))
         self.ctx = nn.Parameter(ctx)
         features, hidden = vlm.model.visual.output_dim, max(1, vlm.model.visual.output_dim // 16)
         with seeded(seed):
@@ -59,9 +61,10 @@ class CoCoOp(Learner):
         raise TypeError("CoCoOp has no text features of a class alone: ask for classifier(classnames)(images).")
 
     def _logits(self, features: Tensor, names: list[str]) -> Tensor:
-        n_images, n_classes = len(features), len(names)
         ctx = self.ctx + self.meta_net(features.to(self.ctx.dtype))[:, None]  # (B, n_ctx, d)
         # Image 0 with all names, then image 1 with all names, …: each behind the context of its image.
-        copies = [image for image in range(n_images) for _ in names]
-        text = self.texts.encode(names * n_images, ctx, copies=copies)  # (B·C, D)
-        return self.vlm.scale * torch.einsum("bd,bcd->bc", features, text.view(n_images, n_classes, -1))
+        copies = [image for image in range(len(features)) for _ in names]
+        prompts = context_prompts(self.vlm, tuple(names), len(self.ctx)) * len(features)
+        prompts = with_context(prompts, len(self.ctx), copies)
+        text = unit(encode_prompts(self.vlm.model, prompts, ctx.flatten(0, 1)))  # (B·C, D)
+        return self.vlm.scale * torch.einsum("bd,bcd->bc", features, text.view(len(features), len(names), -1))

@@ -13,7 +13,7 @@ from .base import Learner
 
 
 class CoOp(Learner):
-    """Context vectors before the class name, shared by all classes (section 3.2): 2,048 numbers on ViT-B/32.
+    """Context vectors before the class name, shared by all classes (section 3.2): 2,048 parameters on ViT-B/32.
 
     Nothing is learned in the image tower, so cached image features (N, D) serve in place of images.
 

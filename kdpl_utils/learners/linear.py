@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..clip.words import TEMPLATE, Templates, as_templates, check_names
 from ..train import Recipe
-from ..vlm import TEMPLATE, VLM, Templates, as_templates, check_names, unit
-from .base import FrozenTexts, Learner
+from ..vlm import VLM, unit
+from .base import Learner, TextFeatureCache
 
 
 class LinearProbe(Learner):
-    """The text features of each class plus a learned residual (D,) of its own: C·D numbers, and no prompt at all.
+    """The text features of each class plus a learned residual (D,) of its own: C·D parameters, and no prompt at all.
 
     The control of prompt learning: as easy as adapting CLIP can be. The residual starts at zero, so step 0 is zero-shot
     CLIP to the bit. Text features and residual are added as the model gives them, before they are made unit, and the
@@ -39,7 +40,7 @@ class LinearProbe(Learner):
         templates = as_templates(templates)
         super().__init__(vlm, classnames=list(names), templates=templates)
         self.row_of = {name: row for row, name in enumerate(names)}
-        start = FrozenTexts(vlm, templates).mean(names)
+        start = TextFeatureCache(vlm, templates).mean(names)
         self.register_buffer("start", start, persistent=False)  # of the frozen model: computed again, not saved
         self.residual = nn.Parameter(torch.zeros_like(start))
 

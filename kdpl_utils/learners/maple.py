@@ -7,18 +7,20 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..prompts import PromptTexts, random_vectors
-from ..support.values import whole
-from ..towers.image import check_takes_prompts
+from ..clip.tokens import context_prompts
+from ..clip.vectors import random_vectors, unit
+from ..clip.visual import check_takes_prompts
+from ..clip.words import check_names
+from ..prompts import encode_prompts
 from ..train import Recipe
 from ..vlm import VLM
-from .base import Learner, check_depth, seeded, words_to_start_from
+from .base import Learner, depth_of, seeded, words_to_start_from
 
 
 class MaPLe(Learner):
     """Context in the first ``depth`` layers of the text tower, and the image tower's as a linear map of it.
 
-    3,555,072 numbers on ViT-B/32, nearly all in the maps. The image tokens of layer i are ``proj_i(ctx_i)`` (section
+    3,555,072 parameters on ViT-B/32, nearly all in the maps. The image tokens of layer i are ``proj_i(ctx_i)`` (section
     3.2); the words of ``ctx_init`` behind the first ``n_ctx`` stay where they are, as frozen words.
 
     Args:
@@ -36,14 +38,12 @@ class MaPLe(Learner):
     def __init__(
         self, vlm: VLM, n_ctx: int = 2, depth: int | None = None, ctx_init: str = "a photo of a", seed: int = 0
     ):
-        n_ctx = whole(n_ctx, "n_ctx", 1)
         super().__init__(vlm, n_ctx=n_ctx, depth=depth, ctx_init=ctx_init, seed=seed)
         check_takes_prompts(vlm.model, vlm.name, "MaPLe")
-        depth = check_depth(vlm, depth, 9, ("image", "text"))
+        depth = depth_of(vlm, depth, 9, ("image", "text"))
         deeper = random_vectors(vlm, n_ctx * depth, seed).split(n_ctx)
-        words, template = words_to_start_from(vlm, ctx_init, n_ctx)
+        words, self.template = words_to_start_from(vlm, ctx_init, n_ctx)
         self.ctx = nn.Parameter(deeper[0].clone() if words is None else words)
-        self.texts = PromptTexts(vlm, n_ctx, template=template)
         self.deep = nn.ParameterList(deeper[1:])
         width = vlm.model.visual.class_embedding.shape[0]
         with seeded(seed):
@@ -52,7 +52,8 @@ class MaPLe(Learner):
         self.deep_proj = nn.ModuleList(copy.deepcopy(deeper_map) for _ in self.deep)
 
     def text(self, classnames: Sequence[str]) -> Tensor:
-        return self.texts.encode(classnames, self.ctx, list(self.deep))
+        prompts = context_prompts(self.vlm, tuple(check_names(classnames)), len(self.ctx), template=self.template)
+        return unit(encode_prompts(self.vlm.model, prompts, self.ctx, list(self.deep)))
 
-    def tokens(self) -> list[Tensor]:
+    def visual_prompts(self) -> list[Tensor]:
         return [self.proj(self.ctx), *(proj(ctx) for proj, ctx in zip(self.deep_proj, self.deep))]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from ..clip.words import TEMPLATE, check_names
 from ..distill import forward_kl
-from ..supervision import Supervision, checked_logits, over_pictures
-from ..support.values import real
+from ..supervision import check_same_pictures
 from ..train import Recipe
-from ..vlm import TEMPLATE, VLM, check_names, unit
-from .base import FrozenTexts, Learner, prompted_features, seeded
+from ..vlm import VLM, unit
+from .base import Learner, TextFeatureCache, prompted_features, seeded
 from .vpt import visual_tokens
+
+if TYPE_CHECKING:
+    from ..supervision import Inputs, Loss
 
 
 class PromptKD(Learner):
@@ -48,7 +52,7 @@ class PromptKD(Learner):
     ):
         super().__init__(vlm, n_ctx=n_ctx, depth=depth, template=template, seed=seed)
         self.visual = visual_tokens(vlm, n_ctx, depth, 9, seed, "PromptKD")
-        self.teacher, self.teacher_text = teacher, FrozenTexts(teacher, (template,))
+        self.teacher, self.teacher_text = teacher, TextFeatureCache(teacher, (template,))
         d_student = vlm.model.visual.output_dim
         d_teacher = teacher.model.visual.output_dim
         with seeded(seed):
@@ -63,11 +67,11 @@ class PromptKD(Learner):
     def text(self, classnames: Sequence[str]) -> Tensor:
         return self.teacher_text(classnames).to(self.visual[0])
 
-    def tokens(self) -> list[Tensor]:
+    def visual_prompts(self) -> list[Tensor]:
         return list(self.visual)
 
     def image(self, images: Tensor) -> Tensor:
-        features = prompted_features(self.vlm, images, self.tokens(), raw=True)
+        features = prompted_features(self.vlm, images, self.visual_prompts(), raw=True)
         return unit(self.project(features.to(self.visual[0].dtype)))
 
 
@@ -75,14 +79,15 @@ WEIGHT = 1000.0  # of the published settings, and of base-to-novel …
 SMALLER_WEIGHTS = {"fgvc_aircraft": 200.0, "flowers102": 200.0, "dtd": 200.0}  # … on these data sets
 
 
-def from_promptkd(teacher_logits: Tensor, classnames: Sequence[str], weight: float = WEIGHT) -> Supervision:
+def from_promptkd(inputs: Inputs, teacher_logits: Tensor, names: Sequence[str], weight: float = WEIGHT) -> Loss:
     """PromptKD's objective: weight · Σ KL(t‖s) / (B·C), a sum over B pictures; teacher's logits (N, C), no labels.
 
     The published code divides by the number of logits, not of pictures, so the loss is weight/C times the mean over
     the batch (``forward_kl``): ten times it for 100 classes, and once for 1,000. The temperature is 1, as published.
     """
-    names = check_names(classnames)
-    teacher_logits = checked_logits(teacher_logits, names)
-    factor = real(weight, "weight", 0, above=True) / len(names)
-    supervise = lambda batch: (names, lambda z: factor * forward_kl(teacher_logits[batch], z))  # noqa: E731
-    return over_pictures(teacher_logits, supervise)
+    names = check_names(names)
+    check_same_pictures(inputs, teacher_logits)
+    factor = weight / len(names)
+    return lambda learner, batch: learner.loss(
+        inputs[batch], names, lambda z: factor * forward_kl(teacher_logits[batch], z)
+    )

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..prompts import PromptTexts, random_vectors
-from ..support.values import whole
+from ..clip.tokens import context_prompts
+from ..clip.vectors import random_vectors, unit
+from ..clip.words import check_names
+from ..prompts import encode_prompts
 from ..train import Recipe
 from ..vlm import VLM, logits
-from .base import FrozenTexts, Learner, check_depth, words_to_start_from
+from .base import Learner, TextFeatureCache, depth_of, words_to_start_from
 from .vpt import visual_tokens
 
 TEXT_WEIGHT, IMAGE_WEIGHT = 25.0, 10.0  # section 3.2; the logits' term has weight 1
@@ -25,10 +27,10 @@ def templates() -> tuple[str, ...]:
 
 
 class PromptSRC(Learner):
-    """Independent context in both towers, held near the frozen model: 46,080 numbers on ViT-B/32, 15,360 at depth 3.
+    """Independent context in both towers, held near the frozen model: 46,080 parameters on ViT-B/32, 15,360 at depth 3.
 
-    Three terms are added to whatever supervises (section 3.2), with t, i, z the learned text features, image features
-    and logits, and t0, i0, z0 the frozen ones, t0 averaged over 60 sentences for each name:
+    Three terms are added to the loss of the logits (section 3.2), with t, i, z the learned text features, image
+    features and logits, and t0, i0, z0 the frozen ones, t0 averaged over 60 sentences for each name:
     25·mean|t − t0| + 10·mean|i − i0| + KL(softmax z0 ‖ softmax z) / C. The learned tensors are averaged over the epochs
     with Gaussian weights (section 3.3), see ``Recipe.average``.
 
@@ -54,24 +56,23 @@ class PromptSRC(Learner):
         ctx_init: str = "a photo of a",
         seed: int = 0,
     ):
-        n_ctx = whole(n_ctx, "n_ctx", 1)
         super().__init__(vlm, n_ctx=n_ctx, depth=depth, depth_text=depth_text, ctx_init=ctx_init, seed=seed)
         self.visual = visual_tokens(vlm, n_ctx, depth, 9, seed, "PromptSRC")
-        layers = check_depth(vlm, depth if depth_text is None else depth_text, 9, ("text",))
+        layers = depth_of(vlm, depth if depth_text is None else depth_text, 9, ("text",))
         drawn = random_vectors(vlm, n_ctx * layers, seed + 1).split(n_ctx)
-        words, template = words_to_start_from(vlm, ctx_init, n_ctx)
+        words, self.template = words_to_start_from(vlm, ctx_init, n_ctx)
         self.ctx = nn.Parameter(drawn[0].clone() if words is None else words)
         self.deep = nn.ParameterList(drawn[1:])
-        self.texts = PromptTexts(vlm, n_ctx, template=template)
-        self.reference = FrozenTexts(vlm, templates())
+        self.reference = TextFeatureCache(vlm, templates())
 
     def text(self, classnames: Sequence[str]) -> Tensor:
-        return self.texts.encode(classnames, self.ctx, list(self.deep))
+        prompts = context_prompts(self.vlm, tuple(check_names(classnames)), len(self.ctx), template=self.template)
+        return unit(encode_prompts(self.vlm.model, prompts, self.ctx, list(self.deep)))
 
-    def tokens(self) -> list[Tensor]:
+    def visual_prompts(self) -> list[Tensor]:
         return list(self.visual)
 
-    def loss(self, images: Tensor, classnames: Sequence[str], supervise: Callable[[Tensor], Tensor]) -> Tensor:
+    def loss(self, images: Tensor, classnames: Sequence[str], of_logits: Callable[[Tensor], Tensor]) -> Tensor:
         scale = self.vlm.scale
         t = self.text(classnames)
         i = self.image(images)
@@ -83,7 +84,7 @@ class PromptSRC(Learner):
         near_image = IMAGE_WEIGHT * (i - i0).abs().mean()
         kl = F.kl_div(z.log_softmax(-1), z0.log_softmax(-1), reduction="sum", log_target=True)
         near_logits = kl / z.numel()  # a mean over images and classes
-        return supervise(z) + near_text + near_image + near_logits
+        return of_logits(z) + near_text + near_image + near_logits
 
 
 CROSS_DATASET = {"settings": {"depth": 3}, "recipe": Recipe(epochs=20, batch_size=4, lr=2.5e-3, average=(6, 10))}

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..prompts import random_vectors
-from ..support.values import whole
-from ..towers.image import check_takes_prompts
+from ..clip.vectors import random_vectors
+from ..clip.visual import check_takes_prompts
 from ..train import Recipe
 from ..vlm import VLM
-from .base import Learner, check_depth
+from .base import Learner, depth_of
 
 
 class VPT(Learner):
-    """Learned tokens behind the patches, fresh ones in each of the first ``depth`` layers: 73,728 numbers on ViT-B/32.
+    """Learned tokens behind the patches, fresh ones in each of the first ``depth`` layers; 73,728 on ViT-B/32.
 
     The text features are those of "a photo of a name.", frozen.
 
@@ -32,13 +31,13 @@ class VPT(Learner):
         super().__init__(vlm, n_ctx=n_ctx, depth=depth, seed=seed)
         self.visual = visual_tokens(vlm, n_ctx, depth, 12, seed, "VPT")
 
-    def tokens(self) -> list[Tensor]:
+    def visual_prompts(self) -> list[Tensor]:
         return list(self.visual)
 
 
 def visual_tokens(vlm: VLM, n_ctx: int, depth: int | None, published: int, seed: int, method: str) -> nn.ParameterList:
     """For each of the first ``depth`` layers (n_ctx, d) tokens from N(0, 0.02²)."""
-    n_ctx = whole(n_ctx, "n_ctx", 1)
     check_takes_prompts(vlm.model, vlm.name, method)
-    depth, width = check_depth(vlm, depth, published, ("image",)), vlm.model.visual.class_embedding.shape[0]
+    depth = depth_of(vlm, depth, published, ("image",))
+    width = vlm.model.visual.class_embedding.shape[0]
     return nn.ParameterList(random_vectors(vlm, n_ctx * depth, seed, width).split(n_ctx))

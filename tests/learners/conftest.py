@@ -3,7 +3,7 @@
 import pytest
 
 import kdpl_utils as kd
-from kdpl_utils.vlm import Pixels
+from kdpl_utils.vlm import ImageBatches
 
 
 @pytest.fixture(scope="module")
@@ -18,4 +18,4 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def pixels(student, pictures):
-    return Pixels(student, pictures)[:]
+    return ImageBatches(student, pictures)[:]

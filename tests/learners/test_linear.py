@@ -7,14 +7,11 @@ import torch
 from torch.nn import functional as F
 
 import kdpl_utils as kd
-from kdpl_utils.experiments.lab import Lab
-from kdpl_utils.experiments.plan import plan
-from kdpl_utils.experiments.tables import table_rows
-from kdpl_utils.learners import LEARNERS, Learner, LinearProbe
+from kdpl_utils.learners import Learner, LinearProbe
 from kdpl_utils.learners.classifier import classifier_of
 from kdpl_utils.learners.saving import load_learner, save_learner
 from kdpl_utils.train import Recipe, fit
-from kdpl_utils.vlm import Pixels
+from kdpl_utils.vlm import ImageBatches
 
 NAMES = ["sushi", "hot dog", "ice_cream"]
 
@@ -39,7 +36,7 @@ def by_hand(vlm, pixels, residual, text=None):
 @pytest.mark.parametrize("kind", ["student", "other"])
 def test_step_zero_is_zero_shot_to_the_bit(kind, request, pictures):
     vlm = request.getfixturevalue(kind)
-    pixels = Pixels(vlm, pictures)[:]
+    pixels = ImageBatches(vlm, pictures)[:]
     assert torch.equal(LinearProbe(vlm, NAMES)(pixels, NAMES), Learner(vlm)(pixels, NAMES))
 
 
@@ -52,16 +49,16 @@ def test_logits_and_gradient_by_hand(student, pixels):
     (grad,) = torch.autograd.grad(F.cross_entropy(expected, labels), residual)
     probe.loss(pixels, NAMES, lambda z: F.cross_entropy(z, labels)).backward()
     torch.testing.assert_close(probe.residual.grad, grad, atol=1e-5, rtol=1e-3)
-    assert probe.n_learned() == 3 * 128
+    assert probe.n_parameters() == 3 * 128
 
 
 def test_one_step_of_the_published_recipe(student, pixels):
     """SGD without weight decay: the row moves by the learning rate times its gradient, and nothing else does."""
     probe, labels = with_residual(student), torch.tensor([2, 0, 1])
     start = probe.residual.detach().clone()
-    loss = lambda rows: probe.loss(pixels[rows], NAMES, lambda z: F.cross_entropy(z, labels[rows]))  # noqa: E731
-    (grad,) = torch.autograd.grad(loss(torch.arange(3)), probe.residual)
-    recipe = LEARNERS["linear"].recipe
+    loss = kd.from_labels(pixels, labels, NAMES)
+    (grad,) = torch.autograd.grad(loss(probe, torch.arange(3)), probe.residual)
+    recipe = LinearProbe.recipe
     assert recipe == Recipe(epochs=300, batch_size=256, lr=0.1, momentum=0.9, weight_decay=0.0)
     fit(probe, loss, 3, replace(recipe, epochs=1, warmup_epochs=0), progress=False)
     torch.testing.assert_close(probe.residual.detach(), start - 0.1 * grad, atol=1e-6, rtol=1e-4)
@@ -72,9 +69,7 @@ def test_it_learns_from_cached_features_by_the_same_losses(student, pixels, supe
     features = Learner(student).image(pixels)
     probe = LinearProbe(student, NAMES)
     target = torch.tensor([2, 0, 1]) if supervise is kd.from_labels else 9 * torch.eye(3)[[2, 0, 1]]
-    supervision = supervise(target, NAMES)
-    recipe = LinearProbe.recipe
-    history = fit(probe, lambda rows: probe.loss(features[rows], *supervision(rows)), 3, recipe, progress=False)
+    history = fit(probe, supervise(features, target, NAMES), 3, LinearProbe.recipe, progress=False)
     assert history.loss[-1] < 0.5 * history.loss[0]
     assert probe(features, NAMES).argmax(1).tolist() == [2, 0, 1]
     assert torch.equal(probe(pixels, NAMES).argmax(1), probe(features, NAMES).argmax(1))
@@ -97,40 +92,3 @@ def test_it_survives_the_disk_and_becomes_a_classifier(student, pixels, tmp_path
     path = save_learner(probe, tmp_path / "x.safetensors")
     assert torch.equal(load_learner(path, student)(pixels, NAMES), probe(pixels, NAMES))
     torch.testing.assert_close(classifier_of(probe, NAMES)(pixels), probe(pixels, NAMES))
-
-
-def few(split):
-    """Every 30th picture: all classes and little work."""
-    return split.subset(range(0, len(split), 30))
-
-
-def test_tables_show_a_dash_for_novel_names(tmp_path):
-    """Of both kinds of table that ask for other names; the run is a whole one."""
-    lab = Lab(tmp_path, device="cpu")
-    for name in ("emoji/activities", "emoji/objects"):
-        world = kd.load_world(name)
-        shifts = {style: few(split) for style, split in world.shifts.items()}
-        lab.worlds[name] = replace(world, test=few(world.test), shifts=shifts)
-    options = {"shots": [1], "epochs": 2}
-    halves = plan("base-to-novel", "emoji/activities", ["linear"], ["labels"], [1], **options)[1:]
-    others = plan(
-        "cross-dataset", "emoji/activities", ["linear"], ["labels"], [1], targets=["emoji/objects"], **options
-    )
-    for job, test in (*halves, *others[1:]):
-        lab.score(job, test)
-    (row,) = table_rows(halves, tmp_path)
-    assert [row[c] for c in ("novel", "H", "novel shifted", "ECE")] == ["–"] * 4
-    assert float(row["base"]) > 0
-    (transferred,) = table_rows(others[1:], tmp_path)
-    assert transferred["emoji/objects"] == "–"
-
-
-def test_it_has_no_dictionary():
-    with pytest.raises(ValueError, match="a row for each of its classes"):
-        plan("few-shot", "emoji/activities", ["linear"], ["kdpl-ca"], [1])
-    pairs = plan("few-shot", "emoji/activities", ["linear", "coop"], ["kdpl", "kdpl-ca"], [1])
-    assert [(job.learner, job.mode) for job, _ in pairs[1:]] == [
-        ("linear", "kdpl"),
-        ("coop", "kdpl"),
-        ("coop", "kdpl-ca"),
-    ]

@@ -86,24 +86,11 @@ class Harmful:
 def test_no_code_runs(student, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": {"ctx": torch.ones(4, 128)}, "scheduler": Harmful()}, tmp_path / "x")
-    assert isinstance(import_checkpoint(tmp_path / "x", student), CoOp)
+    with pytest.raises(ValueError, match="nothing in it was run"):
+        import_checkpoint(tmp_path / "x", student)
     assert not (tmp_path / "harmed").exists()
     torch.load(tmp_path / "x", weights_only=False)  # the control: the file does harm where it may
     assert (tmp_path / "harmed").exists()
-
-
-class Rates(list):
-    """A list of somebody's own, which a pickle fills by its methods."""
-
-
-class Names(dict):
-    """And a dict."""
-
-
-def test_containers_of_other_programs_are_passed_over(student, tmp_path):
-    extra = {"one": Rates([0.1]), "several": Rates([0.1, 0.2]), "names": Names(a=1)}
-    torch.save({"state_dict": {"ctx": torch.ones(4, 128)}, **extra}, tmp_path / "x")
-    assert import_checkpoint(tmp_path / "x", student).prompt.ctx.eq(1).all()
 
 
 def test_checkpoints_that_do_not_fit_are_refused(student, other, tmp_path):
@@ -118,13 +105,13 @@ def test_checkpoints_that_do_not_fit_are_refused(student, other, tmp_path):
     with pytest.raises(ValueError, match="holds no prompts of CoOp"):
         import_checkpoint(path, student)
     torch.save({"state_dict": {"epoch": 5}}, path)
-    with pytest.raises(ValueError, match="holds no state_dict of tensors"):
+    with pytest.raises(ValueError, match="not a PyTorch checkpoint|holds no prompts"):
         import_checkpoint(path, student)
-    with pytest.raises(FileNotFoundError, match="There is no file .*nowhere"):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
         import_checkpoint(tmp_path / "nowhere", student)
     write_published(moved(CoOp(student)), path)
     foreign = VLM(student.model, student.preprocess, lambda texts: None, "foreign")
-    with pytest.raises(ValueError, match="is a CoOp that does not fit foreign: The tokenizer of foreign is not CLIP's"):
+    with pytest.raises(ValueError, match="text tower of foreign is not CLIP's"):
         import_checkpoint(path, foreign)
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match="not a PyTorch checkpoint"):

@@ -1,7 +1,6 @@
 """Learned prompts survive the disk and refuse other models."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -57,28 +56,14 @@ def test_another_model_is_refused_by_name(student, other, tmp_path):
 
 
 def test_what_is_no_learner_is_refused(student, tmp_path):
-    with pytest.raises(FileNotFoundError, match="There is no file"):
+    with pytest.raises(FileNotFoundError, match="nothing"):
         load_learner(tmp_path / "nothing", student)
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(ValueError, match="not a safetensors file"):
+    with pytest.raises(ValueError, match="import_checkpoint"):
         load_learner(tmp_path / "text", student)
     save_file({"a": torch.zeros(1)}, tmp_path / "plain")
     with pytest.raises(ValueError, match="holds no learner"):
         load_learner(tmp_path / "plain", student)
-
-
-def test_a_failed_write_leaves_the_old_file(student, tmp_path, monkeypatch):
-    path = save_learner(CoOp(student), tmp_path / "x.safetensors")
-    before = path.read_bytes()
-
-    def fail(partial, content):
-        partial.write_text("half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_learner(moved(CoOp(student)), path)
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_two_files_of_weights_with_one_name_are_two_models(student, tmp_path):
@@ -86,5 +71,16 @@ def test_two_files_of_weights_with_one_name_are_two_models(student, tmp_path):
     one, two = (replace(student, pretrained="weights.pt", weights=digits) for digits in ("1f", "2e"))
     path = save_learner(CoOp(one), tmp_path / "learned.safetensors")
     load_learner(path, one)
-    with pytest.raises(ValueError, match="other weights than these, which are also called .* weights.pt"):
+    with pytest.raises(ValueError, match="learned with other weights"):
         load_learner(path, two)
+
+
+def test_parameters_that_are_not_finite_are_neither_saved_nor_used(student, tmp_path):
+    learner = CoOp(student)
+    path = save_learner(learner, tmp_path / "x.safetensors")
+    before = path.read_bytes()
+    with torch.no_grad():
+        learner.prompt.ctx[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="prompt.ctx in .* is not finite"):
+        save_learner(learner, path)
+    assert path.read_bytes() == before

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .text import is_standard
+from .fast_text import is_standard
 
 
 def encode_image(model: nn.Module, pixels: Tensor, prompts: Sequence[Tensor]) -> Tensor:

@@ -7,9 +7,9 @@ import torch
 from oracle import error, tiny
 from torch import nn
 
+from kdpl_utils.clip import visual as vision
+from kdpl_utils.clip.visual import check_takes_prompts, encode_image
 from kdpl_utils.loading import load_vlm
-from kdpl_utils.towers import image as vision
-from kdpl_utils.towers.image import check_takes_prompts, encode_image
 
 LAYERS = 4
 

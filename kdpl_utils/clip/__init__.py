@@ -1,0 +1,1 @@
+"""CLIP from the inside: its words, and its two towers with learned vectors in them."""

@@ -1,1 +1,0 @@
-"""The two towers of a CLIP, opened: learned vectors go in, and nothing is computed twice."""
