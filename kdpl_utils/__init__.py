@@ -7,11 +7,11 @@ The files beside this one are the whole method. Read them in this order:
 3. ``distill``: the losses between teacher and student, and the choice of names for a batch. These lines make KDPL.
 4. ``supervision``: labels, a teacher or a dictionary become a loss, ``loss(learner, batch)``.
 5. ``train``: one loop, ``fit``, serves every loss and every learner.
-6. ``evaluate``, ``shots``, ``protocol``: which pictures are learned from, and the numbers a method is judged by.
+6. ``evaluate`` and ``protocol``: which pictures are learned from, and the numbers a method is judged by.
 
 The folders hold the rest: ``learners`` (one file for each published method), ``clip`` (tokens and both towers),
 ``worlds`` (pictures, names, splits), ``experiments`` (the paper's runs), ``apps`` (commands), ``plots``, ``widgets``
-and ``checks`` (lessons), ``support`` (files, pictures). A file imports only from rooms below its own.
+and ``checks`` (lessons), ``support`` (files, pictures).
 """
 
 from importlib import import_module
@@ -19,17 +19,18 @@ from importlib import import_module
 # Where each public name lives. Names are imported when first used, so that ``kdpl --help`` need not wait for torch.
 _HOME = {
     "vlm": "VLM ImageBatches encode_images encode_names encode_texts logits",
-    "loading": "default_device load_vlm shipped_models",
+    "loading": "default_device load_vlm",
     "prompts": "PromptLearner",
+    "clip.models": "shipped_models",
     "clip.vectors": "nearest_words",
     "distill": "forward_kl mix_teachers reverse_kl select_classes symmetric_kl",
     "supervision": "from_both from_dictionary from_labels from_teacher",
     "train": "History Recipe fit",
-    "evaluate": "accuracy entropy expected_calibration_error harmonic_mean kl_bits paired_bootstrap paired_interval "
-    "pareto_front per_class_accuracy perturb reliability_curve selection_recall top1_agreement",
-    "shots": "coop_few_shot few_shot random_subset",
-    "protocol": "claim classifier_scores learn paper_tables scores summarise test_features test_images",
+    "evaluate": "accuracy entropy expected_calibration_error harmonic_mean kl_bits per_class_accuracy perturb "
+    "reliability_curve selection_recall top1_agreement",
+    "protocol": "classifier_scores few_shot learn paper_tables scores summarise test_features test_images",
     "learners": "CoCoOp CoOp Learner LinearProbe MaPLe PromptKD PromptSRC VPT",
+    "experiments.shots": "coop_few_shot random_subset",
     "learners.classifier": "export_classifier load_classifier",
     "learners.published": "import_checkpoint",
     "learners.saving": "load_learner save_learner",
@@ -38,6 +39,7 @@ _HOME = {
     "worlds.world": "Split World base_novel of_classes random_crops",
     "worlds.dictionaries": "dictionary_report",
     "apps.inspect": "inspect_pair",
+    "support.statistics": "claim paired_bootstrap paired_interval pareto_front",
     "support.version": "__version__",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}

@@ -1,8 +1,4 @@
-"""KDPL's losses, teacher and student logits (B, C) → a scalar, and the choice of classes for a batch.
-
-Mistretta et al., Improving Zero-shot Generalization of Learned Prompts via Unsupervised Knowledge Distillation, ECCV
-2024 (arXiv 2407.03056), section 3.
-"""
+"""KDPL's losses, teacher and student logits (B, C) → a scalar, and its choice of classes (arXiv 2407.03056, section 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocol of the comparisons: what is cached once, and the numbers every method is judged by."""
+"""The protocol of the comparisons: which pictures are learned from, and the numbers a method is judged by."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import LongTensor, Tensor, nn
 
 from .clip.batches import ImageBatches
-from .evaluate import accuracy, expected_calibration_error, harmonic_mean, paired_interval
-from .shots import few_shot
+from .evaluate import accuracy, expected_calibration_error, harmonic_mean
 from .support.shipped import data_root
 from .train import History, Recipe, fit
 from .vlm import VLM, encode_images, logits
@@ -22,125 +21,29 @@ from .vlm import VLM, encode_images, logits
 if TYPE_CHECKING:
     from .worlds.world import Split, World
 
+    Inputs = Tensor | ImageBatches
+    Classify = Callable[[Tensor], Tensor]  # images or their features → logits (N, C)
+
 COLUMNS = ("base", "novel", "H", "base shifted", "novel shifted", "ECE")
 
 
-@dataclass(frozen=True)
-class TestSets:
-    """The test pictures of a world as inputs of a learner, with the labels beside them.
+def few_shot(labels: Tensor, shots: int, seed: int) -> LongTensor:
+    """Indices of ``shots`` pictures a class, class by class, without replacement; all where there are fewer.
 
-    Attributes:
-        base, novel: (inputs, labels (N,) from 0) of the in-domain test pictures of that half; inputs are unit image
-            features (N, D), or ``ImageBatches`` for learners that change the image tower.
-        shifts: for each shift the same two pairs.
+    With one seed, few shots are among the many, and a class's pictures are the same whether or not the classes after
+    it are there (so base-to-novel and all-class runs share them).
     """
-
-    base: tuple[Tensor | ImageBatches, Tensor]
-    novel: tuple[Tensor | ImageBatches, Tensor]
-    shifts: dict[str, tuple[tuple[Tensor | ImageBatches, Tensor], tuple[Tensor | ImageBatches, Tensor]]]
-
-
-def test_features(vlm: VLM, world: World) -> TestSets:
-    """Encode every test picture of a world, once."""
-    return test_sets(world, vlm.device, lambda split: encode_images(vlm, split.images))
-
-
-def test_images(vlm: VLM, world: World, keep: bool = False) -> TestSets:
-    """Every test picture of a world as ``ImageBatches``; ``keep`` them preprocessed where many learners look at them."""
-    return test_sets(world, vlm.device, lambda split: ImageBatches(vlm, split.images, keep))
-
-
-def test_sets(world: World, device: torch.device, inputs: Callable[[Split], Tensor | ImageBatches]) -> TestSets:
-    """The halves of every test split, each as ``inputs`` gives it."""
-
-    def halves(split: Split):
-        parts = (split.of_classes(half) for half in (world.base, world.novel))
-        return tuple((inputs(part), part.labels.to(device)) for part in parts)
-
-    base, novel = halves(world.test)
-    return TestSets(base, novel, {name: halves(split) for name, split in world.shifts.items()})
-
-
-def scores(
-    tests: TestSets, world: World, encode: Callable[[Sequence[str]], Tensor], scale: Tensor | float
-) -> dict[str, float]:
-    """``classifier_scores`` of text features behind cached image features.
-
-    Args:
-        encode: names → (C, D) unit text features; ``PromptLearner``, or ``encode_names`` with its model.
-    """
-
-    def classifier(names: Sequence[str]) -> Callable[[Tensor], Tensor]:
-        text = encode(names)
-        return lambda features: logits(features, text, scale)
-
-    return classifier_scores(tests, world, classifier)
-
-
-@torch.no_grad()
-def classifier_scores(
-    tests: TestSets,
-    world: World,
-    classifier: Callable[[Sequence[str]], Callable[[Tensor], Tensor]],
-    open_vocabulary: bool = True,
-) -> dict[str, float]:
-    """One row of the results table, per cent.
-
-    Base-to-novel (CoCoOp): among the names of a half only, top-1 on that half's pictures; H their harmonic mean.
-    Shifted: the same, mean over the styles (or data sets) that none was adapted to. ECE: 15 bins, mean of the halves.
-
-    Args:
-        classifier: names → (images → logits), as ``Learner.classifier``; each half's names are encoded once.
-        open_vocabulary: whether it can name novel classes; where not, what depends on them is NaN.
-    """
-    halves = (world.base, world.novel) if open_vocabulary else (world.base,)
-    # Base pictures are named among base names only, novel ones among novel names only (CoCoOp's protocol).
-    classify_half = [classifier([world.classnames[c] for c in half]) for half in halves]
-
-    def logits_of(pair: tuple[Tensor | ImageBatches, Tensor], half: int) -> tuple[Tensor, Tensor]:
-        inputs, labels = pair
-        return all_logits(classify_half[half], inputs), labels
-
-    row = dict.fromkeys(COLUMNS, float("nan"))  # what is not measured stays so
-    if tests.shifts:
-        for half, column in zip(range(len(halves)), ("base shifted", "novel shifted")):
-            row[column] = mean(100 * accuracy(*logits_of(pairs[half], half)) for pairs in tests.shifts.values())
-    base_logits, base_labels = logits_of(tests.base, 0)
-    row["base"] = 100 * accuracy(base_logits, base_labels)
-    if not open_vocabulary:
-        return row
-    novel_logits, novel_labels = logits_of(tests.novel, 1)
-    row["novel"] = 100 * accuracy(novel_logits, novel_labels)
-    row["H"] = harmonic_mean(row["base"], row["novel"])
-    in_domain = ((base_logits, base_labels), (novel_logits, novel_labels))
-    row["ECE"] = 100 * mean(expected_calibration_error(z.softmax(-1), labels) for z, labels in in_domain)
-    return row
-
-
-@torch.no_grad()
-def all_logits(classify: Callable[[Tensor], Tensor], inputs: Tensor | ImageBatches) -> Tensor:
-    """(N, C) for N pictures or features, 256 at a time."""
-    batches = inputs.split(256) if isinstance(inputs, Tensor) else inputs.in_order(256)
-    return torch.cat([classify(batch) for batch in batches])
-
-
-def summarise(rows: Sequence[dict[str, float]]) -> dict[str, str]:
-    """One line of the table from the rows of several seeds: how many, and "mean ± sd" (sample standard deviation).
-
-    A column that was not measured (NaN: shifts that a world has not, novel names of a linear head) has a dash.
-    """
-    if not rows:
-        raise ValueError("There are no rows to summarise: give one for each seed.")
-    line = {"seeds": str(len(rows))}
-    for column in rows[0]:
-        values = [row[column] for row in rows]
-        if any(math.isnan(value) for value in values):
-            line[column] = "–"
-        elif len(values) == 1:
-            line[column] = f"{values[0]:.1f}"
-        else:
-            line[column] = f"{mean(values):.1f} ± {stdev(values):.1f}"
-    return line
+    labels = torch.as_tensor(labels)
+    if not len(labels) or labels.min() < 0:
+        raise ValueError("Shots are drawn class by class, and these pictures have no labels: use random_subset.")
+    generator = torch.Generator().manual_seed(seed)
+    chosen = []
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten().cpu()
+        # The whole class is shuffled and its first pictures are taken, so few shots are among the many.
+        order = torch.randperm(len(members), generator=generator)
+        chosen.append(members[order[:shots]])
+    return torch.cat(chosen)
 
 
 def learn(
@@ -166,12 +69,105 @@ def learn(
     return fit(learner, lambda trained, batch: loss(trained, rows[batch]), len(rows), recipe, on_epoch, progress)
 
 
-def claim(what: str, before: Sequence[float] | float, after: Sequence[float]) -> str:
-    """The sentence that these runs support: the difference of ``paired_interval``, or that none was seen."""
-    after = list(after)
-    difference, low, high = paired_interval(before, after)
-    verdict = "higher" if low > 0 else "lower" if high < 0 else "no difference seen"
-    return f"{what}: {difference:+.1f} [{low:+.1f}, {high:+.1f}] over {len(after)} seeds: {verdict}."
+@dataclass(frozen=True)
+class TestSets:
+    """The test pictures of a world as inputs of a learner, with the labels beside them.
+
+    Attributes:
+        base, novel: (inputs, labels (N,) from 0) of that half's in-domain test pictures; inputs are unit image
+            features (N, D), or ``ImageBatches`` for learners that change the image tower.
+        shifts: for each shift the same two pairs.
+    """
+
+    base: tuple[Inputs, Tensor]
+    novel: tuple[Inputs, Tensor]
+    shifts: dict[str, tuple[tuple[Inputs, Tensor], tuple[Inputs, Tensor]]]
+
+
+def test_features(vlm: VLM, world: World) -> TestSets:
+    """Encode every test picture of a world, once."""
+    return test_sets(world, vlm.device, lambda split: encode_images(vlm, split.images))
+
+
+def test_images(vlm: VLM, world: World, keep: bool = False) -> TestSets:
+    """Every test picture of a world as ``ImageBatches``; ``keep`` them preprocessed where many learners see them."""
+    return test_sets(world, vlm.device, lambda split: ImageBatches(vlm, split.images, keep))
+
+
+def test_sets(world: World, device: torch.device, inputs: Callable[[Split], Inputs]) -> TestSets:
+    """The halves of every test split, each as ``inputs`` gives it."""
+
+    def halves(split: Split):
+        parts = [split.of_classes(half) for half in (world.base, world.novel)]
+        return tuple((inputs(part), part.labels.to(device)) for part in parts)
+
+    return TestSets(*halves(world.test), {name: halves(split) for name, split in world.shifts.items()})
+
+
+def scores(tests: TestSets, world: World, encode: Callable[[Sequence[str]], Tensor], scale: Tensor) -> dict[str, float]:
+    """``classifier_scores`` of text features behind cached image features.
+
+    Args:
+        encode: names → (C, D) unit text features; ``PromptLearner``, or ``encode_names`` with its model.
+    """
+
+    def classifier(names: Sequence[str]) -> Classify:
+        text = encode(names)
+        return lambda features: logits(features, text, scale)
+
+    return classifier_scores(tests, world, classifier)
+
+
+@torch.no_grad()
+def classifier_scores(
+    tests: TestSets, world: World, classifier: Callable[[Sequence[str]], Classify], open_vocabulary: bool = True
+) -> dict[str, float]:
+    """One row of the results table, per cent.
+
+    Base-to-novel (CoCoOp): top-1 on a half's pictures, among the names of that half only; H is the harmonic mean.
+    Shifted: the same, mean over the shifts. ECE: 15 bins, mean of the halves.
+
+    Args:
+        classifier: names → (images → logits), as ``Learner.classifier``; each half's names are encoded once.
+        open_vocabulary: whether it can classify novel classes; if not, what depends on them is NaN.
+    """
+    row = dict.fromkeys(COLUMNS, float("nan"))
+    errors = []
+    for half, classes in (("base", world.base), ("novel", world.novel))[: 1 + open_vocabulary]:
+        classify = classifier([world.classnames[c] for c in classes])
+        inputs, labels = getattr(tests, half)
+        found = all_logits(classify, inputs)
+        row[half] = 100 * accuracy(found, labels)
+        errors.append(100 * expected_calibration_error(found.softmax(-1), labels))
+        shifted = [pairs[half == "novel"] for pairs in tests.shifts.values()]
+        if shifted:
+            row[f"{half} shifted"] = mean(100 * accuracy(all_logits(classify, x), y) for x, y in shifted)
+    if open_vocabulary:
+        row["H"] = harmonic_mean(row["base"], row["novel"])
+        row["ECE"] = mean(errors)
+    return row
+
+
+@torch.no_grad()
+def all_logits(classify: Classify, inputs: Inputs) -> Tensor:
+    """(N, C) for N pictures or features, 256 at a time."""
+    batches = inputs.split(256) if isinstance(inputs, Tensor) else inputs.in_order(256)
+    return torch.cat([classify(batch) for batch in batches])
+
+
+def summarise(rows: Sequence[dict[str, float]]) -> dict[str, str]:
+    """One line of a table from the rows of several seeds: "mean ± sd" (sample standard deviation).
+
+    A column that was not measured (NaN) has a dash.
+    """
+    line = {"seeds": str(len(rows))}
+    for column in rows[0]:
+        values = [row[column] for row in rows]
+        if any(math.isnan(value) for value in values):
+            line[column] = "–"
+        else:
+            line[column] = f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+    return line
 
 
 def paper_tables() -> dict:

@@ -1,10 +1,8 @@
 """What supervises training: labels, a teacher, a dictionary. Each function returns a loss for ``fit``.
 
 A loss has one shape everywhere: ``loss(learner, batch)`` → scalar, with ``batch`` the indices (B,) of the pictures.
-``inputs`` are unit features (N, D), or ``ImageBatches`` for learners with visual prompts.
-
-Controls are changed logits: shuffle ``teacher_logits``, or set them to 0. The hard teacher is
-``from_labels(inputs, teacher_logits.argmax(-1), names)``.
+``inputs`` are unit features (N, D), or ``ImageBatches`` for learners with visual prompts. Controls are changed logits:
+shuffle ``teacher_logits``, set them to 0, or call ``from_labels(inputs, teacher_logits.argmax(-1), names)``.
 """
 
 from __future__ import annotations
@@ -19,9 +17,9 @@ from .clip.words import ClassNames, check_names
 from .distill import select_classes, symmetric_kl
 
 if TYPE_CHECKING:
+    from .clip.batches import ImageBatches
     from .learners import Learner
     from .prompts import PromptLearner
-    from .clip.batches import ImageBatches
 
     Loss = Callable[[Learner | PromptLearner, Tensor], Tensor]
     Inputs = Tensor | ImageBatches

@@ -89,12 +89,10 @@ def fit(
     steps = max(1, n_images // recipe.batch_size)
     shuffle = torch.Generator().manual_seed(recipe.seed)  # our own: no other random number changes the order
     history = History()
-    done = 0
     averages = [torch.zeros_like(p) for p in params] if recipe.average else []
     weights = averaging_weights(recipe).tolist() if recipe.average else []
-    if resume:
-        keeper = EpochKeeper(resume, learner, optimizer, shuffle, averages, history)
-        done = keeper.epochs_done()
+    keeper = EpochKeeper(resume, learner, optimizer, shuffle, averages, history)
+    done = keeper.epochs_done()
     bar = progress_bar(total=recipe.epochs * steps, initial=done * steps, unit="step", disable=not progress)
     for epoch in range(done, recipe.epochs):
         start = time.perf_counter()
@@ -102,8 +100,7 @@ def fit(
         for batch in torch.randperm(n_images, generator=shuffle).split(recipe.batch_size)[:steps]:
             value = loss(learner, batch)
             if not value.isfinite():
-                step = len(history.loss)
-                raise FloatingPointError(f"The loss is {value.item()} in step {step}: lower lr, which is {recipe.lr}.")
+                raise FloatingPointError(f"The loss is {value.item()} in step {len(history.loss)}: lower lr, now {lr}.")
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
@@ -116,15 +113,13 @@ def fit(
                 average.add_(p, alpha=weights[epoch])
             for name, metric in (on_epoch(learner) if on_epoch else {}).items():
                 history.metrics.setdefault(name, []).append(float(metric))
-        if resume:
-            keeper.keep(epoch + 1)
+        keeper.keep(epoch + 1)
     bar.close()
     with torch.no_grad():
         for average, p in zip(averages, params):
             p.copy_(average)
     if not all(p.isfinite().all() for p in params):
-        raise FloatingPointError(f"Parameters are not finite after the last step: lower lr, which is {recipe.lr}.")
+        raise FloatingPointError(f"Parameters are not finite after the last step: lower lr, now {recipe.lr}.")
     optimizer.zero_grad()
-    if resume:
-        resume.unlink(missing_ok=True)
+    keeper.remove()
     return history

@@ -17,8 +17,6 @@ from .clip.words import TEMPLATE, Templates, as_templates, check_names, sentence
 from .support.disk import digest
 from .support.progress import progress_bar
 
-PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
-
 
 @dataclass(frozen=True, eq=False)
 class VLM:
@@ -43,7 +41,7 @@ class VLM:
     def identity(self) -> tuple[str, str, str]:
         """Name, weights and precision: features belong to these."""
         weights = self.weights or digest([(k, t.double().sum().item()) for k, t in self.model.state_dict().items()])
-        return self.name, weights, PRECISIONS[self.dtype]
+        return self.name, weights, str(self.dtype)
 
     @property
     def scale(self) -> Tensor:

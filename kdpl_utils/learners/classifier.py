@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..clip.models import is_published
 from ..clip.visual import check_takes_prompts
-from ..loading import is_published
 from ..support.disk import as_path, write_tensors
 from ..vlm import VLM, logits, unit
 from .base import Learner, predict, prompted_features

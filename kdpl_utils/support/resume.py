@@ -22,7 +22,7 @@ SECONDS = 60  # at most that often
 class EpochKeeper:
     """Writes learner, optimiser, order and history at the end of an epoch, and sets them again after a stop."""
 
-    path: Path
+    path: Path | None  # None keeps nothing
     learner: nn.Module
     optimizer: torch.optim.Optimizer
     shuffle: torch.Generator
@@ -32,7 +32,7 @@ class EpochKeeper:
 
     def keep(self, epochs: int) -> None:
         """Write the state after ``epochs`` epochs, unless it was written less than a minute ago."""
-        if time.monotonic() - self.saved < SECONDS:
+        if self.path is None or time.monotonic() - self.saved < SECONDS:
             return
         state = {
             "learner": self.learner.state_dict(),
@@ -47,7 +47,7 @@ class EpochKeeper:
 
     def epochs_done(self) -> int:
         """Set everything as the file has it; how many epochs are done, 0 where there is no file."""
-        if not self.path.exists():
+        if self.path is None or not self.path.exists():
             return 0
         state = torch.load(self.path, weights_only=True)
         self.learner.load_state_dict(state["learner"])
@@ -57,3 +57,8 @@ class EpochKeeper:
             average.copy_(kept)
         vars(self.history).update(state["history"])
         return state["epochs"]
+
+    def remove(self) -> None:
+        """The training is finished."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

@@ -4,7 +4,8 @@ from collections import defaultdict
 import pytest
 import torch
 
-from kdpl_utils.shots import coop_few_shot, few_shot, random_subset
+from kdpl_utils.experiments.shots import coop_few_shot, random_subset
+from kdpl_utils.protocol import few_shot
 
 
 @pytest.mark.parametrize("shots", [1, 2, 4, 16])

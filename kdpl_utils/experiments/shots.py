@@ -1,4 +1,4 @@
-"""Which pictures are learned from: the few shots that a seed draws, ours and those of the published code."""
+"""Which pictures the published runs learn from."""
 
 from __future__ import annotations
 
@@ -6,25 +6,6 @@ import random
 
 import torch
 from torch import LongTensor, Tensor
-
-
-def few_shot(labels: Tensor, shots: int, seed: int) -> LongTensor:
-    """Indices of ``shots`` pictures a class, class by class, without replacement; all where there are fewer.
-
-    A pure function of its arguments. With one seed, few shots are among the many, and a class's pictures are the same
-    whether or not the classes after it are there (so base-to-novel and all-class runs share them).
-    """
-    labels = torch.as_tensor(labels)
-    if not len(labels) or labels.min() < 0:
-        raise ValueError("Shots are drawn class by class, and these pictures have no labels: use random_subset.")
-    generator = torch.Generator().manual_seed(seed)
-    chosen = []
-    for label in labels.unique():
-        members = (labels == label).nonzero().flatten().cpu()
-        # The whole class is shuffled and its first pictures are taken, so few shots are among the many.
-        order = torch.randperm(len(members), generator=generator)
-        chosen.append(members[order[:shots]])
-    return torch.cat(chosen)
 
 
 def coop_few_shot(train_labels: Tensor, val_labels: Tensor, shots: int, seed: int) -> tuple[LongTensor, LongTensor]:
