@@ -1,6 +1,6 @@
-"""Sphinx's settings of the reading version (``python3 docs/build.py``).  Nothing is fetched, nothing executed.
+"""Sphinx's settings for the pages of ``python3 docs/build.py``. Nothing is fetched, and nothing is executed.
 
-Formulas become pictures here: Sphinx's own way fetches MathJax whenever a page is read.
+Formulas are drawn here, because Sphinx's own way fetches MathJax whenever a page is read.
 """
 
 import html
@@ -21,28 +21,25 @@ html_show_copyright = False
 html_copy_source = False
 html_static_path = ["static"]
 html_css_files = ["pages.css"]
-exclude_patterns = ["_build", "downloads"]  # the latter are notebooks to take away, no pages
+exclude_patterns = ["_build", "downloads"]  # the latter are notebooks to take away, not pages
 
 nb_execution_mode = "off"
-# An explorer's output holds a live view and a picture: without a kernel it is the picture that is shown.
-nb_mime_priority_overrides = [
-    ("html", "image/png", 10),
-    ("html", "application/vnd.jupyter.widget-view+json", 100),
-]
-nb_ipywidgets_js = {}
+# An explorer's output holds a live view and a picture; without a kernel, the page shows the picture.
+nb_mime_priority_overrides = [("html", "image/png", 10), ("html", "application/vnd.jupyter.widget-view+json", 100)]
+nb_ipywidgets_js: dict = {}
 nb_output_stderr = "remove"
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 html_math_renderer = "drawn"
-logging.getLogger("matplotlib.mathtext").setLevel(logging.WARNING)  # it tells of every letter from another font
+logging.getLogger("matplotlib.mathtext").setLevel(logging.WARNING)
 
 SIZE = 16  # of a formula's letters, in pixels
 LETTER = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
 
 
 def drawn(latex: str) -> str:
-    """A formula as inline SVG in the colour of the text around it, with its source in words for a screen reader."""
-    written = re.sub(r"\\tfrac(\w)(\w)", r"\\frac{\1}{\2}", " ".join(latex.split()))  # matplotlib knows no \tfrac12
+    """Return a formula as inline SVG in the colour of the surrounding text, with its source for a screen reader."""
+    written = re.sub(r"\\tfrac(\w)(\w)", r"\\frac{\1}{\2}", " ".join(latex.split()))  # matplotlib lacks \tfrac12
     path = TextPath((0, 0), f"${written}$", size=SIZE)
     corners = path.get_extents()
     steps = []
@@ -69,7 +66,7 @@ def displayed_formula(translator, node) -> None:
 
 
 def scroll_by_keyboard(app, name, template, context, doctree) -> None:
-    """Code and outputs may be wider than a page: the keyboard reaches them, and then scrolls them."""
+    """Let the keyboard reach wide code and outputs, so that it can scroll them."""
     context["body"] = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
 
 
