@@ -22,17 +22,25 @@ class ClassNames(list[str]):
 
 
 @functools.lru_cache(maxsize=2**17)
+def cleaned(text: str) -> str:
+    """The text as CLIP's tokenizer cleans it: mended Unicode, entities resolved, single spaces, lower case."""
+    if not (text.isascii() and text.isprintable() and "&" not in text):  # else there is nothing to mend
+        import ftfy  # as open_clip
+
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split()).lower()
+
+
+@functools.lru_cache(maxsize=2**17)
 def words_of(text: str) -> tuple[str, ...]:
     """The words that become tokens. Two texts of the same words have the same tokens and the same features.
 
     >>> words_of("8ball") == words_of("8 Ball") == ("8", "ball")
     True
     """
-    import ftfy  # as open_clip
-    import regex
+    import regex  # as open_clip
 
-    text = text if text.isascii() and "&" not in text else html.unescape(html.unescape(ftfy.fix_text(text)))
-    return tuple(regex.findall(WORD, " ".join(text.split()).lower(), regex.IGNORECASE))
+    return tuple(regex.findall(WORD, cleaned(text), regex.IGNORECASE))
 
 
 def check_names(classnames: Sequence[str], dictionary: bool = False) -> ClassNames:
@@ -58,7 +66,7 @@ def check_names(classnames: Sequence[str], dictionary: bool = False) -> ClassNam
         words = words_of(name)
         if not words or END_MARK in spelled:
             raise ValueError(f"{name!r} is not a class name: CLIP reads no word in it.")
-        key = name.strip().lower() if dictionary else words
+        key = cleaned(name) if dictionary else words
         if key in first:
             raise ValueError(
                 f"CLIP reads the class names {first[key]!r} and {name!r} as the same words: no classifier can tell "

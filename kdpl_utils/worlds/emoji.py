@@ -1,4 +1,4 @@
-"""The emoji world: which hands drew which split, and the models that come with the suite."""
+"""The emoji world: which styles drew which split, and the models that come with the suite."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..clip.words import TEMPLATE
 from ..support.disk import digest
-from ..vlm import TEMPLATE
 from . import drawings
 from .dictionaries import unique_names
-from .world import Lazy, Split, World, base_novel
+from .world import LazyList, Split, World, base_novel
 
 
 @dataclass(frozen=True)
-class Hands:
-    """Who drew which split of a world; no hand has two roles.
+class Styles:
+    """Who drew which split of a world; no style has two roles.
 
     Attributes:
         adaptation: of the training pictures.
@@ -40,19 +40,19 @@ class Hands:
 
 # "emoji": ink for a student that was pretrained on colour; its shifts ask what learning ink costs in colour.
 # "emoji-colour": the contrast, where the student is at home and there is little to gain.
-HANDS = {
-    "emoji": Hands(
+STYLES = {
+    "emoji": Styles(
         adaptation=("openmoji-black", "fluent-emoji-high-contrast"),
         test=("emojione-monotone",),
         shifts=("emojione", "emojione-v1", "fluent-emoji"),
         val=("noto-emoji",),
     ),
-    "emoji-colour": Hands(adaptation=("emojione", "noto-v1"), test=("emojione-v1", "fluent-emoji")),
+    "emoji-colour": Styles(adaptation=("emojione", "noto-v1"), test=("emojione-v1", "fluent-emoji")),
 }
 # The other two of Unicode's groups are full of near-doubles ("man judge", "woman judge"): names in the dictionary only.
 GROUPS = ("activities", "animals-nature", "food-drink", "objects", "smileys-emotion", "travel-places")
 DEFAULT_GROUP = "food-drink"
-# What somebody might write by hand for these pictures: the control of every learned context, chosen among on val.
+# What somebody might write by style for these pictures: the control of every learned context, chosen among on val.
 HAND_WRITTEN_TEMPLATES = (
     TEMPLATE,
     "{}",
@@ -65,7 +65,7 @@ HAND_WRITTEN_TEMPLATES = (
     "a photocopied picture of a {}.",
     "an outlined symbol of a {}.",
 )
-TRAIN_VIEWS = 16  # for each of the two hands: 32 pictures a class, of which a seed draws its 16 shots
+TRAIN_VIEWS = 16  # for each of the two styles: 32 pictures a class, of which a seed draws its 16 shots
 TEST_PICTURES = 1000  # at least, behind every reported number
 
 # Where the emoji world departs from the published recipes: fewer and larger steps for two CPU cores, and learning rates
@@ -107,18 +107,19 @@ class Drawings:
 
 def emoji_names() -> tuple[str, ...]:
     """The names of these worlds; one without a group is that of ``DEFAULT_GROUP``."""
-    return tuple(name for kind in HANDS for name in (kind, *(f"{kind}/{group}" for group in GROUPS)))
+    return tuple(name for kind in STYLES for name in (kind, *(f"{kind}/{group}" for group in GROUPS)))
 
 
 @functools.cache
 def classes_of(group: str) -> tuple[int, ...]:
-    """The concepts of a group that every hand of either world has drawn, by name.
+    """The concepts of a group that every style of either world has drawn, by name.
 
     Alphabetical, as in CoOp's data sets: Unicode's order would put fruit in one half and dishes in the other.
     """
-    concepts, styles = drawings.metadata()["concepts"], drawings.metadata()["styles"]
-    hands = {hand for kind in HANDS.values() for role in astuple(kind) for hand in role}
-    drawn_by_all = set.intersection(*(set(styles[hand]["drawn"]) for hand in hands))
+    concepts = drawings.metadata()["concepts"]
+    sheets = drawings.metadata()["styles"]
+    needed = {style for kind in STYLES.values() for role in astuple(kind) for style in role}
+    drawn_by_all = set.intersection(*(set(sheets[style]["drawn"]) for style in needed))
     members = [i for i in drawn_by_all if concepts[i]["group"] == group]
     return tuple(sorted(members, key=lambda i: concepts[i]["name"].casefold()))
 
@@ -128,22 +129,22 @@ def emoji_world(name: str) -> World:
     kind, _, group = name.partition("/")
     group = group or DEFAULT_GROUP
     name = f"{kind}/{group}"
-    hands, members, concepts = HANDS[kind], classes_of(group), drawings.metadata()["concepts"]
+    styles, members, concepts = STYLES[kind], classes_of(group), drawings.metadata()["concepts"]
     base, novel = base_novel(len(members))
 
     def split(part: str, styles: Sequence[str], views: int) -> Split:
         return _emoji_split(name, part, styles, torch.tensor(members), views)
 
     # Either half of a test has enough pictures, and each shift in all.
-    test_views = math.ceil(TEST_PICTURES / (len(hands.test) * len(novel)))
+    test_views = math.ceil(TEST_PICTURES / (len(styles.test) * len(novel)))
     shift_views = math.ceil(TEST_PICTURES / len(members))
     splits = {
-        "train": split("train", hands.adaptation, TRAIN_VIEWS),
-        "test": split("test", hands.test, test_views),
-        "shifts": {style: split("shift", (style,), shift_views) for style in hands.shifts},
+        "train": split("train", styles.adaptation, TRAIN_VIEWS),
+        "test": split("test", styles.test, test_views),
+        "shifts": {style: split("shift", (style,), shift_views) for style in styles.shifts},
     }
-    if hands.val:
-        splits["val"] = split("val", hands.val, test_views)
+    if styles.val:
+        splits["val"] = split("val", styles.val, test_views)
     return World(
         name=name,
         classnames=tuple(concepts[i]["name"] for i in members),
@@ -170,4 +171,4 @@ def _emoji_split(world: str, part: str, styles: Sequence[str], concepts: Tensor,
     styled = [Drawings(s, concepts.repeat(views), zlib.crc32(f"{world}/{part}/{s}".encode())) for s in styles]
     labels = torch.arange(len(concepts)).repeat(views * len(styles))
     key = digest("emoji", world, part, styles, concepts.tolist(), views)
-    return Split(Lazy(size * len(styles), lambda i: styled[i // size][i % size]), labels, key=key)
+    return Split(LazyList(size * len(styles), lambda i: styled[i // size][i % size]), labels, key=key)

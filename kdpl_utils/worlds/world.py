@@ -10,7 +10,6 @@ import operator
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -18,12 +17,9 @@ from torch import LongTensor
 
 from ..support.disk import digest
 from ..support.pictures import as_picture
-from ..support.tensors import as_labels, as_rows
-from ..support.values import real, seed_of, shown, whole
-from ..vlm import check_several
 
 
-class Lazy(Sequence):
+class LazyList(Sequence):
     """A sequence of ``n`` items, item i made by ``make(i)`` when it is asked for."""
 
     def __init__(self, n: int, make: Callable[[int], Image.Image]):
@@ -41,37 +37,23 @@ class Lazy(Sequence):
         return self.make(i % self.n)
 
 
-class Contents(NamedTuple):
-    """What tells each picture of a list from any other, so that its features are kept for it alone.
-
-    Attributes:
-        place: of the list; it stays where pictures of it change, come or go.
-        of: row → a text without spaces that changes with any bit of what is seen there.
-    """
-
-    place: str
-    of: Callable[[int], str]
-
-
 @dataclass(frozen=True)
 class Split:
     """N pictures (PIL, RGB) and their labels (N,); -1 where a picture has none.
 
     Attributes:
+        images: a sequence of PIL pictures or paths, each opened or drawn when it is looked at.
+        key: identifies these pictures in this order, for features kept on disk; empty if that is unknown.
         unusable_because: of a split without pictures or without labels, the sentence that says so and what to do.
-        key: tells these pictures in this order from any others, for features kept on disk; empty if that is unknown.
-        contents: the same of each picture, where they lie in files.
     """
 
     images: Sequence[Image.Image]
     labels: LongTensor
-    unusable_because: str = ""
     key: str = ""
-    contents: Contents | None = None
+    unusable_because: str = ""
 
     def __post_init__(self):
-        check_several(self.images)
-        labels = as_labels(self.labels, least=-1)
+        labels = torch.as_tensor(self.labels, dtype=torch.long)
         if len(labels) != len(self.images):
             raise ValueError(
                 f"There are {len(labels)} labels for {len(self.images)} pictures: give one for each, or -1."
@@ -81,17 +63,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def subset(self, indices) -> Split:
-        """Only these pictures, in this order, or those of a mask; nothing is opened or drawn yet."""
-        indices = as_rows(indices, len(self), "indices")
-        rows = [row % len(self) for row in indices.tolist()]
-        key = self.key and digest(self.key, rows)
-        contents = self.contents
-        if contents:
-            of = contents.of
-            contents = Contents(digest(contents.place, rows), lambda i: of(rows[i]))
-        images = Lazy(len(rows), lambda i: self.images[rows[i]])
-        return replace(self, images=images, labels=self.labels[indices], key=key, contents=contents)
+    def subset(self, indices: Sequence[int]) -> Split:
+        """Only these pictures, in this order; nothing is opened or drawn yet."""
+        rows = torch.as_tensor(indices, dtype=torch.long).tolist()
+        images = LazyList(len(rows), lambda i: self.images[rows[i]])
+        return replace(self, images=images, labels=self.labels[rows], key=self.key and digest(self.key, rows))
 
     def of_classes(self, classes: Sequence[int]) -> Split:
         """The pictures of these classes only, labels renumbered from 0: label k means ``classes[k]``.
@@ -99,38 +75,27 @@ class Split:
         With ``split.labels.unique().tolist()`` a shift that has 200 of 1,000 classes is tested among those 200 names.
 
         Raises:
-            ValueError: the split has no pictures or no labels; says why. Or a class is given twice, or is no number.
+            ValueError: the split has no pictures or no labels; says why.
         """
         if self.unusable_because:
             raise ValueError(self.unusable_because)
-        classes = as_labels(classes, "classes", least=0).tolist()
-        new_label = {label: k for k, label in enumerate(classes)}
-        if len(new_label) < len(classes):
-            raise ValueError(f"classes holds a number twice, of {classes}: label k means the k-th, so give each once.")
-        old_labels = self.labels.tolist()
-        kept = self.subset([i for i, label in enumerate(old_labels) if label in new_label])
-        labels = torch.tensor([new_label[label] for label in kept.labels.tolist()], dtype=torch.long)
-        return replace(kept, labels=labels)
+        new_label = {int(label): k for k, label in enumerate(classes)}
+        kept = self.subset([i for i, label in enumerate(self.labels.tolist()) if label in new_label])
+        return replace(kept, labels=torch.tensor([new_label[label] for label in kept.labels.tolist()]).long())
 
     def crops(self, views: int, seed: int) -> Split:
         """``views`` random crops of each picture (``random_crops``), all first views before all second ones.
 
         With 0 views it is the split as it is.
         """
-        views, seed = whole(views, "views", 0), seed_of(seed)
         if views == 0:
             return self
-        cropped = f"{views} views/seed {seed}"
-        key, contents = self.key and f"{self.key}/{cropped}", self.contents
-        if contents:
-            of, n = contents.of, len(self)
-            contents = Contents(digest(contents.place, cropped), lambda i: f"{of(i % n)}/{seed}/{i}")
-        images = random_crops(self.images, views, seed)
-        return replace(self, images=images, labels=self.labels.repeat(views), key=key, contents=contents)
+        key = self.key and f"{self.key}/{views} views/seed {seed}"
+        return replace(self, images=random_crops(self.images, views, seed), labels=self.labels.repeat(views), key=key)
 
 
 def _no_pictures() -> Split:
-    return Split(Lazy(0, lambda i: None), torch.empty(0, dtype=torch.long), "This world has no such pictures.")
+    return Split(LazyList(0, lambda i: None), torch.empty(0), unusable_because="This world has no such pictures.")
 
 
 @dataclass(frozen=True)
@@ -183,15 +148,12 @@ class World:
 
 def base_novel(n_classes: int) -> tuple[range, range]:
     """The first ⌈C/2⌉ classes and the rest (CoCoOp's rule; arXiv 2203.05557, section 4.1)."""
-    n_classes = whole(n_classes, "n_classes", 0)
     half = math.ceil(n_classes / 2)
     return range(half), range(half, n_classes)
 
 
 def of_classes(split: Split, classes: Sequence[int]) -> Split:
     """``split.of_classes(classes)``."""
-    if not isinstance(split, Split):
-        raise ValueError(f"{shown(split)} is no split: give pictures with labels, such as world.train.")
     return split.of_classes(classes)
 
 
@@ -201,9 +163,6 @@ def random_crops(images: Sequence, views: int, seed: int, scale: tuple[float, fl
     Item ``v * len(images) + n`` is view v of picture n, a pure function of (seed, item): a random part of its area
     (aspect 3:4 to 4:3), resized to a square of the picture's shorter side, at most 336 px, mirrored half the time.
     """
-    views, seed = whole(views, "views", 0), seed_of(seed)
-    smallest = real(scale[0], "the smallest part", 0, 1, above=True)
-    largest = real(scale[1], "the largest part", smallest, 1)
 
     def crop(i: int) -> Image.Image:
         image = as_picture(images[i % len(images)], f"Image {i % len(images)}")
@@ -211,7 +170,7 @@ def random_crops(images: Sequence, views: int, seed: int, scale: tuple[float, fl
         width, height = image.size
         side = min(width, height, 336)
         for _ in range(10):  # as torchvision's RandomResizedCrop: a box that sticks out is drawn again
-            area = width * height * rng.uniform(smallest, largest)
+            area = width * height * rng.uniform(*scale)
             aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
             w = round(math.sqrt(area * aspect))
             h = round(math.sqrt(area / aspect))
@@ -224,4 +183,4 @@ def random_crops(images: Sequence, views: int, seed: int, scale: tuple[float, fl
         part = image.crop((x, y, x + w, y + h)).resize((side, side), Image.Resampling.BICUBIC)
         return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
 
-    return Lazy(len(images) * views, crop)
+    return LazyList(len(images) * views, crop)
