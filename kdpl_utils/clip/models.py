@@ -96,7 +96,8 @@ def check_model(name: str, pretrained: str | None) -> None:
 
 def loading_error(name: str, weights: str | None, error: Exception) -> Exception:
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(" .:")
-    if isinstance(error, torch.cuda.OutOfMemoryError) or "device" in reason.lower() or "CUDA" in reason:
+    of_device = any(word in reason for word in ("device", "CUDA", "NVIDIA"))
+    if isinstance(error, torch.cuda.OutOfMemoryError) or of_device:
         return ValueError(f"{name} cannot be put on this device ({reason}): give 'cpu', or None for the best there is.")
     if "weights only load failed" in str(error).lower() or "torchscript" in str(error).lower():
         return ValueError(f"{weights} is a pickle or a program that may run code when it is read: it was not loaded.")
