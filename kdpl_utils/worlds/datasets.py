@@ -1,9 +1,8 @@
 """Real data sets: where their files lie, how they are split, what their classes are called.
 
-One entry in ``DATASETS`` and one function that reads the official lists make the next one.  Both layouts are known,
-torchvision's and CoOp's, and the published splits (``split_zhou_*.json``, CoOp) are used where they lie beside the
-pictures.  Where they do not, the same shares are cut anew: the same pictures for testing where those are official,
-others where they are not, which is said in a warning.
+One entry in ``DATASETS`` and one function in ``lists`` that reads the official lists make the next one. The published
+splits (``split_zhou_*.json``, CoOp) are used where they lie beside the pictures. Where they do not, the same shares are
+cut anew, with a warning.
 """
 
 from __future__ import annotations
@@ -11,15 +10,16 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..support.disk import DiskFull, as_path
-from ..support.extras import optional
-from .fetching import FAILED, check_writable, fetch_beside
+import numpy as np
+import torch
+from PIL import Image
+
+from ..support.disk import as_path, file_digest, file_lock
 from .imagenet import SHIFTS, read_imagenet, read_imagenet_shift
-from .lists import read_published_split
-from .official import (
+from .lists import (
     read_aircraft,
     read_caltech,
     read_cars,
@@ -27,14 +27,13 @@ from .official import (
     read_eurosat,
     read_flowers,
     read_food,
-    read_pathmnist,
     read_pets,
+    read_published_split,
     read_sun,
     read_ucf,
 )
-from .photos import Files
-
-MOST_LOOKED_FOR = 200_000  # pictures of a list: ImageNet's are found in their folders, and looking takes minutes
+from .photos import Files, photo_split, photo_world
+from .world import LazyList, Split, World
 
 
 @dataclass(frozen=True)
@@ -48,43 +47,10 @@ class Dataset:
     place: str  # and the folder to put it in
     split: str = ""  # what the split is without the published one, in words; empty: it is the published one
     split_file: str = ""  # the published split, which goes before
-    fetch: Callable[[Path], None] | None = None  # root → fetched and unpacked, or unpacked only, through torchvision
+    fetch: tuple[str, str] | None = None  # torchvision's class that fetches it, and the folder it is given
     shifts: tuple[str, ...] = ()  # other data sets with these classes
     targets: tuple[str, ...] = ()  # other data sets that prompts learned here are taken to
     size: tuple[int, ...] = ()  # classes, then pictures; of ImageNet without its training pictures and with them
-
-
-# What fetches: a folder that is like the root of all data sets → fetched and unpacked there.
-
-
-def _torchvision(name: str, needs: tuple[str, ...] = (), folder: str = "", **arguments) -> Callable[[Path], None]:
-    def fetch(root: Path) -> None:
-        import torchvision.datasets
-
-        for module in needs:
-            optional(module, "data")
-        getattr(torchvision.datasets, name)(root / folder, download=True, **arguments)
-
-    return fetch
-
-
-def _fetch_pathmnist(root: Path) -> None:
-    medmnist = optional("medmnist", "data")
-    (root / "medmnist").mkdir(parents=True, exist_ok=True)
-    medmnist.PathMNIST("train", download=True, root=root / "medmnist", size=64)
-
-
-def _unpack_imagenet(root: Path) -> None:
-    """torchvision unpacks ImageNet's archives into folders by WordNet id; it may not fetch them."""
-    from torchvision.datasets import ImageNet
-
-    home = root / "imagenet"
-    unpacked = [part for part in ("val", "train") if (root.parent / "imagenet" / part).is_dir()]
-    there = [p for p in ("val", "train") if (home / f"ILSVRC2012_img_{p}.tar").exists() and p not in unpacked]
-    if there:
-        optional("scipy.io", "data")
-    for part in there or ["val"]:  # which raises
-        ImageNet(root / "imagenet", part)
 
 
 CUT = "a seeded cut of each class into 50 % training, 20 % validation, 30 % test"
@@ -105,11 +71,11 @@ DATASETS = {
     "oxford_pets": Dataset(
         read_pets, ("oxford-iiit-pet/images", "oxford_pets/images"), "a photo of a {}, a type of pet.",
         (f"{OXFORD}/pets/data/images.tar.gz", f"{OXFORD}/pets/data/annotations.tar.gz"), "oxford-iiit-pet",
-        TRAINVAL, "split_zhou_OxfordPets.json", _torchvision("OxfordIIITPet"), size=(37, 7349)),
+        TRAINVAL, "split_zhou_OxfordPets.json", ("OxfordIIITPet", ""), size=(37, 7349)),
     "caltech101": Dataset(
         read_caltech, ("caltech101/101_ObjectCategories", "caltech-101/101_ObjectCategories"), "a photo of a {}.",
         ("https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",), "caltech101",
-        CUT, "split_zhou_Caltech101.json", _torchvision("Caltech101"), size=(100, 8242)),
+        CUT, "split_zhou_Caltech101.json", ("Caltech101", ""), size=(100, 8242)),
     "stanford_cars": Dataset(
         read_cars, ("stanford_cars",), "a photo of a {}.",
         ("cars_train.tgz", "cars_test.tgz", "car_devkit.tgz", f"cars_test_annos_withlabels.mat ({CARS_PAGE})"),
@@ -117,31 +83,31 @@ DATASETS = {
     "flowers102": Dataset(
         read_flowers, ("flowers-102/jpg", "oxford_flowers/jpg"), "a photo of a {}, a type of flower.",
         tuple(f"{OXFORD}/flowers/102/{file}" for file in ("102flowers.tgz", "imagelabels.mat", "setid.mat")),
-        "flowers-102", CUT, "split_zhou_OxfordFlowers.json", _torchvision("Flowers102", ("scipy.io",)),
+        "flowers-102", CUT, "split_zhou_OxfordFlowers.json", ("Flowers102", ""),
         size=(102, 8189)),
     "food101": Dataset(
         read_food, ("food-101/images",), "a photo of {}, a type of food.",
         ("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",), "",
-        CUT, "split_zhou_Food101.json", _torchvision("Food101"), size=(101, 101_000)),
+        CUT, "split_zhou_Food101.json", ("Food101", ""), size=(101, 101_000)),
     "fgvc_aircraft": Dataset(
         read_aircraft, ("fgvc-aircraft-2013b/data/images", "fgvc_aircraft/images"),
         "a photo of a {}, a type of aircraft.",
-        (f"{OXFORD}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",), "", fetch=_torchvision("FGVCAircraft"),
+        (f"{OXFORD}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",), "", fetch=("FGVCAircraft", ""),
         size=(100, 10_000)),
     "sun397": Dataset(
         read_sun, ("sun397/SUN397", "SUN397"), "a photo of a {}.",
         (f"{PRINCETON}/SUN397.tar.gz",), "",
         "list 1 of Partitions.zip where it lies beside the pictures, else a seeded 50 of each class for testing, and "
         "40 and 10 of the rest for training and validation",
-        "split_zhou_SUN397.json", _torchvision("SUN397"), size=(397, 39_700)),
+        "split_zhou_SUN397.json", ("SUN397", ""), size=(397, 39_700)),
     "dtd": Dataset(
         read_dtd, ("dtd/dtd/images", "dtd/images"), "{} texture.",
         (f"{OXFORD}/dtd/download/dtd-r1.0.1.tar.gz",), "dtd",
-        CUT, "split_zhou_DescribableTextures.json", _torchvision("DTD"), size=(47, 5640)),
+        CUT, "split_zhou_DescribableTextures.json", ("DTD", ""), size=(47, 5640)),
     "eurosat": Dataset(
         read_eurosat, ("eurosat/2750",), "a centered satellite photo of {}.",
         (EUROSAT,), "eurosat",
-        CUT, "split_zhou_EuroSAT.json", _torchvision("EuroSAT"), size=(10, 27_000)),
+        CUT, "split_zhou_EuroSAT.json", ("EuroSAT", ""), size=(10, 27_000)),
     "ucf101": Dataset(
         read_ucf, ("ucf101/UCF-101-midframes",), "a photo of a person doing {}.",
         ("UCF-101-midframes.zip (linked in github.com/KaiyangZhou/CoOp, DATASETS.md)",), "ucf101",
@@ -150,7 +116,7 @@ DATASETS = {
         read_imagenet, ("imagenet/images", "imagenet"), "a photo of a {}.",
         ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar",
          "ILSVRC2012_devkit_t12.tar.gz (https://image-net.org/download, with an account)"),
-        "imagenet", fetch=_unpack_imagenet, shifts=SHIFTS, targets=TARGETS, size=(1000, 50_000, 1_331_167)),
+        "imagenet", shifts=SHIFTS, targets=TARGETS, size=(1000, 50_000, 1_331_167)),
     "imagenetv2": Dataset(
         read_imagenet_shift, ("imagenetv2/imagenetv2-matched-frequency-format-val",), "a photo of a {}.",
         ("https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",),
@@ -165,121 +131,121 @@ DATASETS = {
     "imagenet_r": Dataset(
         read_imagenet_shift, ("imagenet-rendition/imagenet-r",), "a photo of a {}.",
         (f"{BERKELEY}/imagenet-r.tar",), "imagenet-rendition", size=(200, 30_000)),
-    "pathmnist": Dataset(
-        read_pathmnist, ("medmnist",), "a histopathology image of {}.",
-        ("https://zenodo.org/records/10519652/files/pathmnist_64.npz",), "medmnist", fetch=_fetch_pathmnist,
-        size=(9, 107_180)),
 }  # fmt: skip
+
+PATHMNIST = "https://zenodo.org/records/10519652/files/pathmnist_64.npz"
+PATHMNIST_NAMES = (
+    "adipose", "background", "debris", "lymphocytes", "mucus", "smooth muscle", "normal colon mucosa",
+    "cancer-associated stroma", "colorectal adenocarcinoma epithelium",
+)  # fmt: skip
+WORLDS = (*DATASETS, "pathmnist")
 
 
 def data_folder(root: str | Path | None = None) -> Path:
     """The folder of all data sets; by default ``$KDPL_DATA``, or else ``~/.cache/kdpl``."""
-    return as_path(os.environ.get("KDPL_DATA") or "~/.cache/kdpl" if root is None else root)
+    return as_path(root or os.environ.get("KDPL_DATA") or "~/.cache/kdpl")
 
 
-def read_dataset(name: str, root: str | Path | None = None) -> Files:
-    """Paths, labels and class names of a data set; fetched through torchvision where it is missing and can be.
-
-    Args:
-        name: a key of ``DATASETS``.
-        root: see ``data_folder``.
+def real_world(name: str, root: str | Path | None = None) -> World:
+    """A published data set as a world; fetched through torchvision where it is missing and can be.
 
     Raises:
         FileNotFoundError: it is not there and could not be fetched; says what to put where.
-        DiskFull: there is no room for it.
     """
-    data, root = DATASETS[name], data_folder(root)
+    root = data_folder(root)
+    if name == "pathmnist":
+        return _pathmnist(root)
+    data = DATASETS[name]
+    files = read_dataset(name, root)
+    world = photo_world(name, files, (data.template,))
+    there = [shift for shift in data.shifts if find_pictures(shift, root)]
+    if missing := set(data.shifts) - set(there):
+        warnings.warn(f"{name} has {len(there)} of {len(data.shifts)} shifts: {', '.join(sorted(missing))} missing in "
+                      f"{root}.", stacklevel=3)  # fmt: skip
+    shifts = {shift: _shift(read_dataset(shift, root), files.classnames) for shift in there}
+    return replace(world, shifts=shifts, targets=data.targets)
+
+
+def _shift(files: Files, classnames: Sequence[str]) -> Split:
+    """The test pictures of another set, labelled by these class names; of other classes, none."""
+    label = {name: y for y, name in enumerate(classnames)}
+    known = [label.get(name) for name in files.classnames]
+    return photo_split([(path, known[y]) for path, y in files.test if known[y] is not None])
+
+
+def find_pictures(name: str, root: Path) -> Path | None:
+    """The folder of a data set's pictures, in torchvision's place or CoOp's; nothing is read or fetched."""
+    return next((root / place for place in DATASETS[name].pictures if (root / place).is_dir()), None)
+
+
+def read_dataset(name: str, root: Path) -> Files:
+    """Paths, labels and class names of a data set."""
+    data = DATASETS[name]
+    pictures = find_pictures(name, root) or _fetch(name, root)
+    folders = [folder for folder in (pictures, *pictures.parents) if folder.is_relative_to(root)]
+    published = next((f / data.split_file for f in folders if data.split_file and (f / data.split_file).exists()), None)
     try:
-        files, published = _look(data, root)
-    except FileNotFoundError as missing:
-        if data.fetch is None:
-            raise _missing(name, root, missing) from missing
-        files, published = _fetch(name, root, missing)
+        files = read_published_split(published, pictures) if published else data.read(pictures)
+    except FileNotFoundError as error:
+        raise _missing(name, root, f"is incomplete ({error.filename}: {error.strerror})") from error
+    except (ValueError, KeyError, IndexError, TypeError) as error:  # what a list that was cut short raises
+        where = published or f"a list of {name} in {pictures.parent}"
+        raise ValueError(f"{where} is not as published, or cut short ({error!r}): fetch it again.") from error
     _check_whole(name, root, files)
     if not published and data.split:
-        message = f"{root / data.place / data.split_file} is not there, so {name} is split otherwise: {data.split}."
-        warnings.warn(message, stacklevel=4)  # points at the call of load_world
-    return files._replace(classnames=[name.replace("_", " ") for name in files.classnames])
+        where = root / data.place / data.split_file
+        warnings.warn(f"{where} is not there, so {name} is split otherwise: {data.split}.", stacklevel=4)
+    return files._replace(classnames=[title.replace("_", " ") for title in files.classnames])
 
 
-def _fetch(name: str, root: Path, missing: FileNotFoundError) -> tuple[Files, bool]:
+def _fetch(name: str, root: Path) -> Path:
+    """Let torchvision download and unpack a data set, one process at a time."""
     data = DATASETS[name]
-    check_writable(root)
-    names = [archive.split(" ")[0].rsplit("/", 1)[-1] for archive in data.archives]
+    if data.fetch is None:
+        raise _missing(name, root, f"is not in {root} and cannot be fetched automatically")
+    import torchvision.datasets
 
-    def can_be_read() -> bool:
-        try:
-            return bool(_look(data, root))
-        except FileNotFoundError:
-            return False
+    kind, folder = data.fetch
+    try:
+        with file_lock(root / f".fetching-{name}.lock", f"fetching {name}"):
+            if not find_pictures(name, root):
+                getattr(torchvision.datasets, kind)(root / folder, download=True)
+    except (OSError, RuntimeError) as error:  # no network, a broken archive, a folder that cannot be written
+        raise _missing(name, root, f"is not in {root} and could not be fetched ({error})") from error
+    return find_pictures(name, root)
 
-    try:
-        fetch_beside(name, root, data.place, names, data.fetch, can_be_read)
-    except DiskFull:
-        raise
-    except FAILED as error:
-        raise _missing(name, root, missing) from error
-    try:
-        return _look(data, root)
-    except FileNotFoundError as error:
-        raise _missing(name, root, error) from error
+
+def _missing(name: str, root: Path, what: str) -> FileNotFoundError:
+    """One sentence that says what is missing, what to fetch, and where to put it."""
+    data = DATASETS[name]
+    return FileNotFoundError(f"{name} {what}: put {' and '.join(data.archives)} in {root / data.place}, unpacked.")
 
 
 def _check_whole(name: str, root: Path, files: Files) -> None:
-    """Refuse a data set of which classes or listed pictures are missing; say if it has fewer pictures than published.
-
-    Raises:
-        FileNotFoundError: it was unpacked in part, or is another data set.
-    """
+    """Refuse a data set of which classes or listed pictures are missing; warn if it has fewer than published."""
     data = DATASETS[name]
-    every = [photo for part in (files.train, files.val, files.test) for photo, _ in part]
-    again = f"unpack {_and(data.archives)} again in {root / data.place}, in place of what is there"
+    paths = [path for part in files[1:] for path, _ in part]
     if data.size and len(files.classnames) != data.size[0]:
-        raise FileNotFoundError(
-            f"{name} is incomplete or another data set: it has {len(files.classnames)} classes, and not "
-            f"{data.size[0]}: {again}."
-        )
-    listed = [photo for photo in every[:MOST_LOOKED_FOR] if isinstance(photo, str)]
-    gone = [photo for photo in listed if not os.path.exists(photo)]
-    if gone:
-        raise FileNotFoundError(f"{name} is incomplete: {len(gone)} of its pictures are missing ({gone[0]}): {again}.")
-    if data.size and len(every) not in data.size[1:]:
+        raise _missing(name, root, f"is incomplete: it has {len(files.classnames)} classes, and not {data.size[0]}")
+    if not data.shifts and (gone := [path for path in paths if not os.path.exists(path)]):
+        raise _missing(name, root, f"is incomplete: {len(gone)} of its pictures are missing ({gone[0]})")
+    if data.size and len(paths) not in data.size[1:]:
         published = " or ".join(f"{number:,}" for number in data.size[1:])
-        warnings.warn(f"{name} has {len(every):,} pictures, and not {published} as published: {again}.", stacklevel=4)
+        warnings.warn(f"{name} has {len(paths):,} pictures, and not {published} as published.", stacklevel=5)
 
 
-def is_there(name: str, root: str | Path | None = None) -> bool:
-    """Whether the pictures of a data set lie in one of their places; nothing is read or fetched."""
-    return any((data_folder(root) / place).is_dir() for place in DATASETS[name].pictures)
-
-
-def _look(data: Dataset, root: Path) -> tuple[Files, bool]:
-    """What is there, and whether its split is the published one."""
-    places = [root / place for place in data.pictures if (root / place).is_dir()]
-    for pictures in places:
-        for folder in (pictures, *pictures.parents):
-            if data.split_file and (folder / data.split_file).exists():
-                return read_published_split(folder / data.split_file, pictures), True
-            if folder == root:
-                break
-    missing = FileNotFoundError()
-    for pictures in places:
-        try:
-            return data.read(pictures), False
-        except FileNotFoundError as error:
-            missing = error
-    raise missing
-
-
-def _missing(name: str, root: Path, missing: FileNotFoundError) -> FileNotFoundError:
-    """One sentence that says what is missing, what to fetch, and where to put it."""
-    data = DATASETS[name]
-    lacks = f"is incomplete ({missing.filename}: {missing.strerror})" if missing.filename else f"is not in {root}"
-    how = "and could not be fetched: put" if data.fetch else "and cannot be fetched automatically: unpack"
-    place = root / data.place
-    return FileNotFoundError(f"{name} {lacks} {how} {_and(data.archives)} in {place} and load it again.")
-
-
-def _and(archives: Sequence[str]) -> str:
-    *first, last = archives
-    return f"{', '.join(first)} and {last}" if first else last
+def _pathmnist(root: Path) -> World:
+    """The largest of MedMNIST's files that is there, as arrays in memory."""
+    files = [root / "medmnist" / f"pathmnist{size}.npz" for size in ("_224", "_128", "_64", "")]
+    path = next((file for file in files if file.exists()), None)
+    if path is None:
+        raise FileNotFoundError(f"pathmnist is not in {root}: put {PATHMNIST} in {root / 'medmnist'}.")
+    packed = np.load(path)
+    splits = {}
+    for part in ("train", "val", "test"):
+        arrays = packed[f"{part}_images"]
+        images = LazyList(len(arrays), lambda i, arrays=arrays: Image.fromarray(arrays[i]).convert("RGB"))
+        labels = torch.from_numpy(packed[f"{part}_labels"].reshape(-1).astype(np.int64))
+        splits[part] = Split(images, labels, f"{file_digest(path)}/{part}")
+    world = photo_world("pathmnist", Files(PATHMNIST_NAMES, [], [], []), ("a histopathology image of {}.",))
+    return replace(world, **splits)
