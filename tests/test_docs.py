@@ -10,6 +10,8 @@ import sys
 import urllib.parse
 from pathlib import Path
 
+import build
+import course
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -18,23 +20,6 @@ from PIL import Image
 import kdpl_utils as kd
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def build(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "docs")
-    sys.modules.pop("build", None)
-    import build
-
-    return build
-
-
-@pytest.fixture
-def course(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "docs")
-    import course
-
-    return course
 
 
 def notebook(alt: str | None = "Words about it."):
@@ -49,7 +34,7 @@ def notebook(alt: str | None = "Words about it."):
     return made
 
 
-def test_outputs_belong_to_their_cells(build, tmp_path, monkeypatch):
+def test_outputs_belong_to_their_cells(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "EXECUTED", tmp_path / "executed")
     build.EXECUTED.mkdir()
     nbformat.write(notebook(), tmp_path / "01.ipynb")
@@ -62,7 +47,7 @@ def test_outputs_belong_to_their_cells(build, tmp_path, monkeypatch):
         assert build.is_current(tmp_path / "01.ipynb") == current
 
 
-def test_pages_are_built_offline_with_words_for_pictures(build, tmp_path):
+def test_pages_are_built_offline_with_words_for_pictures(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     made = build.readable(notebook())
@@ -92,7 +77,7 @@ def test_every_formula_of_a_lesson_can_be_drawn():
             assert "<path" in drawn("".join(formulas)), (path.name, formulas)
 
 
-def test_the_gallery_is_small_described_and_of_cells_that_exist(build):
+def test_the_gallery_is_small_described_and_of_cells_that_exist():
     words, file = build.picture_of(notebook(), "01-00")
     assert words == "Words about it." and Image.open(io.BytesIO(file)).size == (900, 300)
     for cell in build.CELLS.values():
@@ -107,13 +92,6 @@ def test_the_gallery_is_small_described_and_of_cells_that_exist(build):
 # --- the course kit --------------------------------------------------------------------------------------------------
 
 
-def test_the_instructors_page_has_notes_and_solutions(course):
-    page = course.instructor_page()
-    for path in course.lessons.sources():
-        for cell in course.lessons.cells_of(path):
-            assert cell.part not in ("solution", "instructor") or cell.text in page, cell.id
-
-
 def test_the_plans_add_up_and_stop_at_headings():
     text = (ROOT / "docs/course/plans.md").read_text(encoding="utf-8")
     for plan, whole in zip(text.split("\n## ")[1:3], (90, 240), strict=True):
@@ -124,10 +102,10 @@ def test_the_plans_add_up_and_stop_at_headings():
         assert all(f"checks.{name}(" in lesson for name in re.findall(r"`(\w+)`", names)), names
 
 
-def test_the_glossary_names_functions_that_exist(course):
+def test_the_glossary_names_functions_that_exist():
     page = course.glossary_page()
     functions = re.findall(r"`(\w+)`", page.split("## Symbols")[1])
-    assert [one for one in functions if not hasattr(kd, one) and one not in ("features", "base_names")] == []
+    assert [one for one in functions if not hasattr(kd, one) and one not in ("features", "batch", "base_names")] == []
 
 
 def test_handed_in_files_become_a_table(tmp_path, monkeypatch, capsys):
@@ -146,7 +124,7 @@ def test_handed_in_files_become_a_table(tmp_path, monkeypatch, capsys):
     assert "harmonic_mean" in capsys.readouterr().out
 
 
-def test_links_of_a_lesson_are_made_from_the_repositorys_address(course):
+def test_links_of_a_lesson_are_made_from_the_repositorys_address():
     source = course.with_links(notebook(), "01_zero_shot", "https://github.com/owner/repo").cells[-1].source
     (address,) = re.findall(r"\((https://github.com/\S+)\)", source)
     fields = urllib.parse.parse_qs(urllib.parse.urlsplit(address).query)
@@ -155,9 +133,11 @@ def test_links_of_a_lesson_are_made_from_the_repositorys_address(course):
     assert "https://" not in course.with_links(notebook(), "01_zero_shot", None).cells[-1].source
 
 
-def test_the_kits_pages_link_to_notebooks_that_it_writes(course, tmp_path):
+def test_the_kits_pages_link_to_notebooks_that_it_writes(tmp_path):
     for page in course.write_course(tmp_path):
         text = (tmp_path / f"{page}.md").read_text(encoding="utf-8")
+        for cell in (cell for path in course.lessons.sources() for cell in course.lessons.cells_of(path)):
+            assert "instructor" not in page or cell.part not in ("solution", "instructor") or cell.text in text, cell.id
         for target in re.findall(r"\]\((?!https)([^)#]+)\)|<(\.\./downloads/[^>]+)>", text):
             path = (tmp_path / "course" / "".join(target)).resolve()
             assert path.exists() or (ROOT / "notebooks" / path.name).exists() and path.parent.name == "notebooks", path
