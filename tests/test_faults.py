@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import kdpl_utils as kd
 from kdpl_utils.clip import models
@@ -99,6 +100,37 @@ def postscript_as_jpg(vlm):
     open_picture("drawing.jpg")
 
 
+def folder_of(*places, **settings):
+    """Read a folder that has a picture in each place as a world."""
+
+    def read(vlm):
+        with_pictures(*places)
+        kd.folder_world("pictures", **settings)
+
+    return read
+
+
+def with_pictures(*places):
+    for i, place in enumerate(places):
+        path = Path("pictures", place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (20 * i, 90, 120)).save(path)
+
+
+def data_without_network(vlm):
+    def unreachable(*arguments, **settings):
+        raise OSError("no network")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torchvision.datasets.EuroSAT", unreachable)
+        kd.load_world("eurosat", "data")
+
+
+def half_of_a_data_set(vlm):
+    with_pictures(*(f"eurosat/2750/{name}/{name}_1.jpg" for name in ("Forest", "River", "Highway")))
+    kd.load_world("eurosat", "pictures")
+
+
 def trained(lr: float, value: float):
     def fit(vlm):
         parameter = torch.nn.Linear(1, 1)
@@ -154,6 +186,14 @@ FAULTS = {
     "a classifier that names a hub": (classifier_of_a_hub, "'hf-hub:stranger/model'.*nothing was loaded"),
     # pictures and folders
     "PostScript called .jpg": (postscript_as_jpg, "drawing.jpg cannot be read as a picture"),
+    "folders at several depths": (folder_of("a/1.png", "b/c/1.png"), "b/c/1.png|a/1.png.*FOLDER/<class>"),
+    "one folder of pictures": (folder_of("pets/1.png", "pets/2.png"), "one class only, 'pets'.*FOLDER/<class>"),
+    "names of other folders": (
+        folder_of("mug/1.png", "banana/1.png", classnames=["mug", "fruit"]),
+        "'mug' is a subfolder.*cannot go by position",
+    ),
+    "a data set that is not there": (data_without_network, "eurosat is not in data .*put https:.*in data/eurosat"),
+    "a data set that is half unpacked": (half_of_a_data_set, "eurosat is incomplete: it has 3 classes, and not 10"),
     # runs
     "reproduce with an unknown student": (planned(student="emoji-student"), "no model 'emoji-student'"),
     "reproduce with an unknown teacher": (planned(teachers=["emoji-techer"]), "no model 'emoji-techer'"),
