@@ -1,258 +1,169 @@
-"""Explorers of what models say about a picture, and how sure they are of it."""
+"""Explorers of what models predict for a picture, and how confident they are."""
 
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Mapping, Sequence
+import itertools
 
 import ipywidgets as W
 import numpy as np
 import torch
-from torch import Tensor
 
 from .. import plots
-from ..evaluate import (
-    accuracy,
-    entropy,
-    expected_calibration_error,
-    kl_bits,
-    perturb,
-    reliability_curve,
-)
-from ..support.tensors import as_labels
-from ..support.values import real
-from .controls import TEMPERATURES, _cached, _choice, _how_many, _label, _labels, _match, _names, _pick, _steps
-from .explorer import Explorer
+from ..evaluate import accuracy, entropy, expected_calibration_error, kl_bits, perturb, reliability_curve
+from .explorer import TEMPERATURES, Explorer, choice, label_names, ladder, pick, table
 
 
-def teacher_student(
-    images: Sequence,
-    names: Sequence[str],
-    teacher_logits: Tensor,
-    student_logits: Tensor | Sequence[Tensor],
-    labels: Tensor | None = None,
-    steps: Sequence[str] | None = None,
-    k: int = 6,
-) -> Explorer:
+def teacher_student(images, names, teacher_logits, student_logits, labels=None, steps=None, k=6) -> Explorer:
     """The signature explorer: teacher, student before, student after and label, a picture at a time, worst first.
 
     Args:
-        images: N pictures (PIL or arrays).
+        images: N pictures.
         names: C class names.
         teacher_logits: (N, C).
         student_logits: (N, C), or one for each training step (S, N, C), the first of them before training.
         labels: (N,) indices of names, −1 for none; or None.
         steps: S names of the steps; by default 0…S−1, epochs.
     """
-    names = _names(names)
-    teacher, students = _cached(teacher_logits), _cached(student_logits)
-    if students.ndim == 2:
-        students = students[None]
-    _match(images, teacher, names)
-    _match(images, students, names)
-    labels = _labels(labels, images, names)
-    n, last_step = len(images), len(students) - 1
-    trained = last_step > 0
-    steps = [str(step) for step in (range(last_step + 1) if steps is None else steps)]
-    if len(steps) != last_step + 1:
-        raise ValueError(f"There are {len(steps)} names for {last_step + 1} steps: give one for each.")
-    kl_at = {}  # temperature → (S, N) bits
-    for temperature in TEMPERATURES:
-        kl_at[temperature] = np.stack([kl_bits(teacher, student, temperature).numpy() for student in students])
-    orders = _orders(kl_at[1.0], trained)
-    before = "student before" if trained else "student"
+    teacher = table(teacher_logits, images, names)
+    students = table(student_logits, images, names)
+    students = students if students.ndim == 3 else students[None]
+    labels = label_names(labels, images, names)
+    last = len(students) - 1
+    steps = steps or [str(step) for step in range(last + 1)]
+    kl_at = {t: np.stack([kl_bits(teacher, student, t).numpy() for student in students]) for t in TEMPERATURES}
+    first = kl_at[1.0][0]
+    final = kl_at[1.0][-1]
+    keys = {"KL before, worst first": -first, "as given": 0 * first}
+    if last:
+        keys |= {"KL after, worst first": -final, "KL fell most": final - first, "KL rose most": first - final}
+    orders = {name: np.argsort(key, kind="stable") for name, key in keys.items()}
+    before = "student before" if last else "student"
 
     def draw(order, picture, temperature, names_shown, step=0):
         i = int(orders[order][picture - 1])
         bits = kl_at[temperature]
-        logits = torch.cat([teacher[None, i], students[[0, step], i]])
-        teacher_p, before_p, after_p = logits.div(temperature).softmax(-1).numpy()
-        rows = {"teacher": teacher_p, before: before_p}
-        kl_by_role = {before: float(bits[0, i])}
+        logits = {"teacher": teacher[i], before: students[0, i]}
+        kl = {before: float(bits[0, i])}
         title = f"{bits[0, i]:.2f} bits from the teacher"
-        curve, all_kl = None, bits[0]
-        if trained:
-            rows["student after"] = after_p
-            kl_by_role["student after"] = float(bits[step, i])
-            when = "after" if step == last_step else f"at epoch {steps[step]}"
+        if last:
+            logits["student after"] = students[step, i]
+            kl["student after"] = float(bits[step, i])
+            when = "after" if step == last else f"at epoch {steps[step]}"
             title += f" before training, {bits[step, i]:.2f} {when}"
-            curve, all_kl = bits[:, i], bits.mean(axis=1)
-        label = _label(labels, i)
-        figure = plots.teacher_student(
-            images[i], names, rows, kl_by_role, label, names_shown, curve, all_kl, step, steps, title
-        )
-        answers = ", ".join(f"{role}: {names[int(p.argmax())]}" for role, p in rows.items())
-        truth = f" Label: {names[label]}." if label is not None else ""
-        return figure, f"Picture {i + 1} of {n}.{truth} First answers: {answers}. {title}."
+        rows = {role: (x / temperature).softmax(-1).numpy() for role, x in logits.items()}
+        progress = {"curve": bits[:, i], "everyone": bits.mean(axis=1)} if last else {"everyone": bits[0]}
+        progress |= {"step": step, "steps": steps, "title": title}
+        figure = plots.teacher_student(images[i], names, rows, kl, labels[i], names_shown, **progress)
+        tops = ", ".join(f"{role}: {names[int(p.argmax())]}" for role, p in rows.items())
+        truth = f" Label: {labels[i]}." if labels[i] else ""
+        return figure, f"Picture {i + 1} of {len(images)}.{truth} Top predictions: {tops}. {title}."
 
-    controls = {"order": _choice(orders, "order"), "picture": _pick(n)}
-    if trained:
-        controls["step"] = W.IntSlider(last_step, 0, last_step, description="training epoch")
-    controls["temperature"] = _steps(TEMPERATURES, 1.0, "temperature")
-    controls["names_shown"] = _how_many(len(names), k)
+    controls = {"order": choice(orders, "order"), "picture": pick(len(images))}
+    if last:
+        controls["step"] = W.IntSlider(last, 0, last, description="training epoch")
+    controls["temperature"] = ladder(TEMPERATURES, 1.0, "temperature")
+    controls["names_shown"] = W.IntSlider(min(k, len(names)), min(2, len(names)), min(12, len(names)))
     return Explorer(draw, **controls)
 
 
-def _orders(kl: np.ndarray, trained: bool) -> dict[str, np.ndarray]:
-    """Orders of the N pictures by their KL (S, N), by what an order is called."""
-    as_given = np.zeros(kl.shape[1])
-    if trained:
-        sort_keys = {
-            "KL before, worst first": -kl[0],
-            "as given": as_given,
-            "KL after, worst first": -kl[-1],
-            "KL fell most": kl[-1] - kl[0],
-            "KL rose most": kl[0] - kl[-1],
-        }
-    else:
-        sort_keys = {"KL, worst first": -kl[0], "as given": as_given}
-    return {order: np.argsort(sort_key, kind="stable") for order, sort_key in sort_keys.items()}
-
-
-def prediction(
-    images: Sequence,
-    image_features: Tensor,
-    names: Sequence[str],
-    text_features: Tensor,
-    scale: float,
-    labels: Tensor | None = None,
-    k: int = 8,
-) -> Explorer:
+def prediction(images, image_features, names, text_features, scale, labels=None) -> Explorer:
     """One picture against names of your choice; cosines, logits or probabilities.
 
     Args:
         image_features: (N, D); text_features: (C, D) of all names to choose from; all unit vectors.
-        labels: (N,) indices of names; or None.
+        labels: (N,) indices of names, −1 for none; or None.
     """
-    cosines, names = _cached(image_features) @ _cached(text_features).T, _names(names)
-    _match(images, cosines, names)
-    labels = _labels(labels, images, names)
+    cosines = table(image_features.cpu() @ text_features.cpu().T, images, names)
+    labels = label_names(labels, images, names)
     place = {name.casefold(): c for c, name in enumerate(names)}
 
-    def chosen(typed: str) -> list[int]:
-        wanted = [w.strip().casefold() for w in typed.split(",") if w.strip()]
-        if unknown := [w for w in wanted if w not in place]:
-            near = ", ".join(difflib.get_close_matches(unknown[0], place, 3, 0.5)) or ", ".join(list(place)[:3])
-            raise LookupError(f"{unknown[0]!r} is not among the {len(names)} encoded names: try {near}.")
-        return [place[w] for w in dict.fromkeys(wanted)] or list(range(len(names)))
+    def chosen(typed: str) -> tuple[list[int], str]:
+        wanted = [word.strip().casefold() for word in typed.split(",") if word.strip()]
+        unknown = [word for word in wanted if word not in place]
+        columns = [place[word] for word in dict.fromkeys(wanted) if word in place]
+        if not unknown:
+            return columns or list(range(len(names))), ""
+        near = difflib.get_close_matches(unknown[0], place, 3, 0.5) or list(place)[:3]
+        return list(range(len(names))), (
+            f"{unknown[0]!r} is not among the {len(names)} encoded names: try {', '.join(near)}. All names are shown. "
+        )
 
     def draw(picture, only, view):
-        i = picture - 1
-        try:
-            columns, sorry = chosen(only), ""
-        except LookupError as error:  # a word typed by a reader is no fault of the program
-            columns, sorry = list(range(len(names))), f"{error.args[0]} Shown are all. "
-        values, shown = cosines[i, columns], [names[c] for c in columns]
-        values = values if view == "cosine" else values * float(scale)
+        columns, note = chosen(only)
+        values = cosines[picture - 1, columns] * (1 if view == "cosine" else float(scale))
         values = values.softmax(-1) if view == "probability" else values
-        label = _label(labels, i)
-        label = columns.index(label) if label in columns else None
-        figure = plots.prediction(images[i], shown, values.numpy(), view, label, k)
+        shown = [names[c] for c in columns]
+        rows = {"student": values.numpy()}
+        title = f"The {view} of each name"
+        figure = plots.distributions(images[picture - 1], shown, rows, labels[picture - 1], 8, title, view)
         best = int(values.argmax())
-        return figure, f"{sorry}Of {len(shown)} names the nearest is {shown[best]} ({view} {values[best]:.2f})."
+        return figure, f"{note}Of {len(shown)} names, {shown[best]} has the highest {view}, {values[best]:.2f}."
 
     return Explorer(
         draw,
-        picture=_pick(len(images)),
+        picture=pick(len(images)),
         only=W.Text(description="only these names", placeholder="comma-separated; empty for all"),
-        view=_choice(["cosine", "logit", "probability"], "view", "probability"),
+        view=choice(["cosine", "logit", "probability"], "view", "probability"),
     )
 
 
-def temperature(
-    images: Sequence, names: Sequence[str], cosines: Mapping[str, Tensor], labels: Tensor, scale: float
-) -> Explorer:
-    """What the scale does to one picture's distribution and to everybody's calibration.
+def temperature(images, names, cosines, labels, scale) -> Explorer:
+    """What the scale does to one picture's distribution and to the calibration over all pictures.
 
     Args:
         cosines: (N, C) for each set of templates, by a name for it.
         labels: (N,); scale: the model's own, where the slider starts.
     """
-    cosines, names = {t: _cached(c) for t, c in cosines.items()}, _names(names)
-    own = real(scale, "scale", 0, above=True)
-    labels = _labels(labels, images, names, least=0)
-    for c in cosines.values():
-        _match(images, c, names)
+    cosines = {name: table(c, images, names) for name, c in cosines.items()}
+    labelled = label_names(labels, images, names)
+    labels = torch.as_tensor(labels)
+    own = float(scale)
     scales = sorted({*np.geomspace(1, 200, 20).round(3).tolist(), own})
-    curves, eces = {}, {}
-    for t, c in cosines.items():
-        for s in scales:
-            p = (c * s).softmax(-1)
-            curves[t, s], eces[t, s] = reliability_curve(p, labels), expected_calibration_error(p, labels)
+    measured = {}
+    for (name, c), s in itertools.product(cosines.items(), scales):
+        p = (c * s).softmax(-1)
+        ece = expected_calibration_error(p, labels)
+        confidence = float(p.max(-1).values.mean())
+        words = f"mean confidence {confidence:.1%}, accuracy {accuracy(p, labels):.1%}, ECE {ece:.1%}"
+        measured[name, s] = reliability_curve(p, labels), ece, words
 
     def draw(scale, templates, picture):
-        p = (cosines[templates][picture - 1 : picture] * scale).softmax(-1)
-        curve, ece, nats = curves[templates, scale], eces[templates, scale], float(entropy(p))
-        label = _label(labels, picture - 1)
-        figure = plots.temperature(images[picture - 1], names, p[0].numpy(), nats, curve, scale, ece, label)
-        mean = (curve[0].nan_to_num() * curve[2]).sum() / curve[2].sum()
-        right = (curve[1].nan_to_num() * curve[2]).sum() / curve[2].sum()
+        i = picture - 1
+        p = (cosines[templates][[i]] * scale).softmax(-1)
+        nats = float(entropy(p))
+        curve, ece, words = measured[templates, scale]
+        figure = plots.temperature(images[i], names, p[0].numpy(), nats, curve, scale, ece, labelled[i])
         note = " (the model's own)" if scale == own else ""
-        return figure, (
-            f"Scale {scale:.3g}{note}: mean confidence {mean:.1%}, accuracy {right:.1%}, ECE {ece:.1%}. "
-            "The scale moves the first and the last, never the accuracy."
-        )
+        return figure, f"Scale {scale:.3g}{note}: {words}. The scale changes confidence and ECE, never the accuracy."
 
     return Explorer(
         draw,
-        scale=_steps(scales, own, "scale"),
-        templates=_choice(cosines, "templates"),
-        picture=_pick(len(images)),
+        scale=ladder(scales, own, "scale"),
+        templates=choice(cosines, "templates"),
+        picture=pick(len(images)),
     )
 
 
-def calibration_bench(
-    logits: Mapping[str, Tensor],
-    labels: Tensor,
-    temperatures: Sequence[float] = TEMPERATURES,
-    noises: Sequence[float] = (0.0, 0.5, 1.0),
-    effect: Mapping[str, np.ndarray] | None = None,
-    metric: str = "student's H, %",
-    zero_shot: float | None = None,
-    seed: int = 0,
-) -> Explorer:
-    """Teachers made less certain or less right, and what their students became.
-
-    Args:
-        logits: (N, C) of each teacher.
-        effect: for each teacher (temperatures, noises, seeds), from runs made before.
-        zero_shot: the same metric before training.
-    """
-    labels, bench = as_labels(labels).cpu(), {}
+def calibration_bench(logits, labels) -> Explorer:
+    """Teachers made less confident, by temperature, or less correct, by noise: ``logits`` (N, C) of each by name."""
+    noises = (0.0, 0.5, 1.0)
+    measured = {}
     for name, scores in logits.items():
-        for noise in noises:
-            for t in temperatures:
-                p = perturb(_cached(scores), t, noise, seed).softmax(-1)
-                bench[name, t, noise] = (
-                    reliability_curve(p, labels),
-                    entropy(p).numpy(),
-                    expected_calibration_error(p, labels),
-                    accuracy(p, labels),
-                )
-    limits = {name: math.log(scores.shape[1]) for name, scores in logits.items()}
+        scores = scores.detach().float().cpu()
+        for t, noise in itertools.product(TEMPERATURES, noises):
+            p = perturb(scores, t, noise).softmax(-1)
+            ece = expected_calibration_error(p, labels)
+            words = f"accuracy {accuracy(p, labels):.1%}, ECE {ece:.1%}, mean entropy {entropy(p).mean():.2f} nats"
+            measured[name, t, noise] = reliability_curve(p, labels), words
 
     first = next(iter(logits))
 
     def draw(temperature, noise, teacher=first):
-        curve, nats, ece, right = bench[teacher, temperature, noise]
-        runs = None if effect is None else np.asarray(effect[teacher])[:, list(noises).index(noise)]
-        now = list(temperatures).index(temperature)
+        curve, words = measured[teacher, temperature, noise]
         what = f"{teacher} at temperature {temperature:g}" + (f", noise {noise:g}" if noise else "")
-        figure = plots.calibration_bench(
-            curve, nats, limits[teacher], ece, what, temperatures, now, runs, metric, zero_shot
-        )
-        student_result = "" if runs is None else f" {metric}: {runs[now].mean():.1f}."
-        return (
-            figure,
-            f"{what}: right for {right:.1%}, ECE {ece:.1%}, mean entropy {nats.mean():.2f} nats.{student_result}",
-        )
+        return plots.reliability({"teacher": curve}, what), f"{what}: {words}."
 
-    start = 1.0 if 1.0 in temperatures else temperatures[0]
-    which = {"teacher": _choice(logits, "teacher")} if len(logits) > 1 else {}  # one is no choice
-    return Explorer(
-        draw,
-        **which,
-        temperature=_steps(temperatures, start, "temperature"),
-        noise=_steps(noises, noises[0], "noise"),
-    )
+    controls = {"teacher": choice(logits, "teacher")} if len(logits) > 1 else {}  # one is no choice
+    controls["temperature"] = ladder(TEMPERATURES, 1.0, "temperature")
+    return Explorer(draw, **controls, noise=ladder(noises, 0.0, "noise"))

@@ -6,25 +6,22 @@ from collections.abc import Mapping, Sequence
 
 
 def widget_errors(notebook: Mapping) -> list[str]:
-    """Errors that an executed notebook hides: in the state of its widgets, and in outputs that look harmless.
-
-    Args:
-        notebook: as nbformat or json reads it.
+    """List the errors of a notebook, as nbformat or json reads it: in outputs and in the state of its widgets.
 
     Returns:
         A line for each: "cell 3 (03-02): ValueError: …"; widgets without a cell by their model id.
     """
-    found = []
+    lines = []
     for number, cell in enumerate(notebook.get("cells", [])):
-        for line in _errors(cell.get("outputs", [])):
-            found.append(f"cell {number} ({cell.get('id', 'no id')}): {line}")
+        where = f"cell {number} ({cell.get('id', 'no id')})"
+        lines += [f"{where}: {error}" for error in _errors(cell.get("outputs", []))]
     states = notebook.get("metadata", {}).get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
     for model, entry in states.get("state", {}).items():
         state = entry.get("state", {})
-        found += [f"widget {model}: {line}" for line in _errors(state.get("outputs") or [])]
+        lines += [f"widget {model}: {error}" for error in _errors(state.get("outputs") or [])]
         if 'role="alert"' in str(state.get("value", "")):
-            found.append(f"widget {model}: {state['value']}")
-    return found
+            lines.append(f"widget {model}: {state['value']}")
+    return lines
 
 
 def _errors(outputs: Sequence[Mapping]) -> list[str]:
