@@ -1,43 +1,20 @@
 """Checks of the lessons' exercises, predictions before a measurement, and what an instructor gets of both.
 
 ``checks.forward_kl(answer)`` returns the answer if it is right; if not, it says which mistake was made and returns the
-library's version, so that a lesson always runs to its end. ``checks.forward_kl.hint()`` and ``.hint(2)`` help.
+library's version, so that a lesson always runs to its end. ``checks.forward_kl.hint()`` helps.
 """
 
-from .distilling import forward_kl, kdpl, mended
-from .engine import Exercise
-from .helping import Help, help_of
-from .judging import nearest_names, paired_interval, perturb
+# ruff: noqa: F401  (what is imported is what lessons call)
+from .engine import EXERCISES, Exercise
+from .lesson01 import encode_names, logits
+from .lesson02 import expected_calibration_error
+from .lesson03 import harmonic_mean, splice_context
+from .lesson04 import forward_kl, mended
+from .lesson05 import kdpl
+from .lesson06 import select_classes, selection_recall
+from .lesson07 import paired_interval
+from .lesson09 import perturb
+from .lesson10 import nearest_names
 from .museum import EXHIBITS, bug_museum, exhibit
-from .museum import HELP as HELP_IN_THE_MUSEUM
-from .picking import select_classes, selection_recall
 from .prediction import predict
 from .report import export, summary
-from .seeing import encode_names, expected_calibration_error, harmonic_mean, logits, splice_context
-
-EXERCISES: dict[str, Exercise] = {
-    exercise.name: exercise
-    for exercise in (
-        logits,
-        encode_names,
-        expected_calibration_error,
-        splice_context,
-        harmonic_mean,
-        forward_kl,
-        mended,
-        kdpl,
-        select_classes,
-        selection_recall,
-        paired_interval,
-        perturb,
-        nearest_names,
-    )
-}
-
-
-def help_for(name: str) -> Help:
-    """What stands folded under an exercise, or under the museum, by its name."""
-    return HELP_IN_THE_MUSEUM if name == "bug_museum" else help_of(EXERCISES[name])
-
-
-__all__ = ["EXERCISES", "EXHIBITS", "bug_museum", "exhibit", "export", "help_for", "predict", "summary", *EXERCISES]

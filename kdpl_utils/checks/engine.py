@@ -1,139 +1,149 @@
-"""The engine of the checks: a right answer is kept, a wrong one is told its mistake, and a lesson always goes on.
+"""A check keeps a right answer, names the mistake in a wrong one, and never stops a lesson.
 
-A wrong answer is compared with mutants, which are wrong on purpose: where it gives what a mutant gives, it makes that
-mutant's mistake, however it is written.
+An answer that gives what a known mistake gives makes that mistake, however it is written. Any other wrong answer gets a
+generic sentence. All words that a learner reads stand in ``sentences.json``.
 """
 
 from __future__ import annotations
 
-import copy
 import inspect
+import json
+import sys
+import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
-from .helping import Stumble
-from .outcomes import advice_for, is_no_tensor, same, short
+from torch import Tensor, nn
 
+from .outcomes import Unanswered, ask, fault, is_other_kind, rebound, same, short, with_gradients
+
+SENTENCES = json.loads(Path(__file__).with_name("sentences.json").read_text(encoding="utf-8"))
 RIGHT, NOT_TRIED, WRONG = "yours", "the library's, not attempted", "the library's, yours is not right yet"
-RECORDS: dict[str, dict] = {}  # what was asked and answered in this kernel, by the exercise's name
+EXERCISES: dict[str, Exercise] = {}
+RECORDS: dict[str, dict] = {}  # what was asked and answered in this kernel, by the exercise's name, as JSON takes it
 
 
-def call(function: Callable, *probe):
-    return function(*probe)
+class KnownMistake(NamedTuple):
+    """A wrong answer, and the sentence for a learner who gives it."""
 
-
-def first_record(lesson: str, status: str) -> dict:
-    """What is known of an exercise before anybody tried it."""
-    return {"lesson": lesson, "attempts": 0, "hints": 0, "status": status}
-
-
-def give_hint(record: dict, hints: tuple[str, str], depth: int) -> None:
-    """Print the small hint (1) or the large one (2), and note that it was asked for."""
-    record["hints"] = max(record["hints"], depth)
-    print(hints[min(max(depth, 1), 2) - 1])
-
-
-def forgets_to_return(answer: Callable, outcomes: list) -> bool:
-    """Whether a function does something and gives nothing back; one that was left as it stood does nothing."""
-    code = getattr(answer, "__code__", None)
-    if code is None or any(outcome is not None for outcome in outcomes):
-        return False
-    return bool(code.co_names) or code.co_nlocals > len(inspect.signature(answer).parameters)
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A wrong answer with the sentence for whoever gives it."""
-
+    name: str
     sentence: str
     function: Callable
 
 
+class CommonError(NamedTuple):
+    """Words of an exception that many meet, and what they mean."""
+
+    message: str
+    sentence: str
+
+
+COMMON_ERRORS = [CommonError(*pair) for pair in SENTENCES["errors"].items()]
+
+
+def record_of(name: str, lesson: str, status: str = NOT_TRIED) -> dict:
+    """Return what is known of an exercise, also before anybody tried it."""
+    return RECORDS.setdefault(name, {"lesson": lesson, "attempts": 0, "hints": 0, "status": status, "mistake": None})
+
+
+def give_hint(name: str, lesson: str, depth: int) -> None:
+    """Print the hint of a depth from 1 on, or each time the next one; note that it was asked for."""
+    record, hints = record_of(name, lesson), SENTENCES["exercises"][name]["hints"]
+    depth = min(depth or record["hints"] + 1, len(hints))
+    record["hints"] = max(record["hints"], depth)
+    print(hints[depth - 1])
+
+
+def is_stub(answer: Callable) -> bool:
+    """Return whether a function was left as it stood: it calls nothing and sets nothing."""
+    code = getattr(answer, "__code__", None)
+    is_empty = code is not None and set(code.co_names) <= {"NotImplementedError"}
+    return is_empty and code.co_nlocals == len(inspect.signature(answer).parameters)
+
+
 @dataclass(frozen=True, eq=False)
 class Exercise:
-    """``check(answer)`` returns ``answer`` if it is right, and otherwise says what is wrong and returns the library's.
+    """``check(answer)`` returns a right answer; of a wrong one it says what is wrong, and returns the library's.
 
     Attributes:
         right: the library's own function, or its composition.
-        probes: makes the tuples of arguments on which answers are compared.
-        advice: what to try when no mutant gives what the answer gives.
-        hints: a small one and a large one.
-        stumble: the error that many meet, and what it means.
-        observe: (function, *probe) → what is compared; gradients, say, beside the result.
-        observed: what is compared, in words, where it is not the result alone.
-        substitute: (answer) → the library's function in the answer's place.
+        probes: makes the tuples of arguments on which answers are compared; where some require a gradient, what arrives
+            there is compared as well.
+        mistakes: name → wrong function; the sentences stand in ``sentences.json``.
+        observe: (function, *probe) → what is compared, if it is not the result itself.
+        variables: makes what an answer finds under the notebook's global names.
     """
 
-    lesson: str
     name: str
     right: Callable
     probes: Callable[[], list[tuple]]
-    mutants: Mapping[str, Mutant]
-    advice: str
-    hints: tuple[str, str]
-    stumble: Stumble
-    minutes: int = 5
-    importance: int = 2  # of 3
-    observe: Callable = call
-    observed: str = ""
-    substitute: Callable | None = field(default=None)
+    mistakes: Mapping[str, Callable]
+    observe: Callable = ask
+    variables: Callable[[], dict] = dict
+
+    def __post_init__(self):
+        EXERCISES[self.name] = self
+
+    @property
+    def lesson(self) -> str:
+        return self.probes.__module__[-2:]  # of kdpl_utils.checks.lesson05: "05"
+
+    @property
+    def known_mistakes(self) -> list[KnownMistake]:
+        sentences = SENTENCES["exercises"][self.name]["mistakes"]
+        return [KnownMistake(name, sentences[name], function) for name, function in self.mistakes.items()]
 
     def __call__(self, answer: Callable) -> Callable:
-        outcomes, expected = self.outcomes(answer), self.outcomes(self.right)
-        record = RECORDS.setdefault(self.name, first_record(self.lesson, NOT_TRIED))
-        record.update(status=NOT_TRIED, mistake=None)
-        is_empty = all(outcome is None or isinstance(outcome, NotImplementedError) for outcome in outcomes)
-        if is_empty and not forgets_to_return(answer, outcomes):
-            print(f"○ {self.name}: not attempted yet. The lesson goes on with the LIBRARY'S version.")
-            return self.substitute(answer) if self.substitute else self.right
-        record["attempts"] += 1
-        pairs = list(zip(outcomes, expected))
-        wrong = [i for i, (got, right) in enumerate(pairs) if not same(got, right) or is_no_tensor(got, right)]
-        if not wrong:
-            record["status"] = RIGHT
-            print(f"✓ {self.name}: right on {len(expected)} of {len(expected)} probes. The lesson goes on with yours.")
-            return answer
-        record.update(status=WRONG, mistake=self.mistake(outcomes) or "another")
-        print(f"✗ {self.name}: {self.diagnosis(outcomes, expected, wrong[0])}")
-        print("  The lesson goes on with the LIBRARY'S version; mend yours and run this cell again.")
-        return self.substitute(answer) if self.substitute else self.right
+        status, mistake, words = self.judge(answer)
+        record = record_of(self.name, self.lesson)
+        record.update(status=status, mistake=mistake, attempts=record["attempts"] + (status != NOT_TRIED))
+        print(words)
+        return answer if status == RIGHT else self.library_version(answer)
 
-    def outcomes(self, function: Callable) -> list:
-        """What the function gives for each probe. An exception is an outcome, too: a mutant may raise the same."""
-        found = []
-        for probe in self.probes():
+    def library_version(self, answer: Callable) -> Callable:
+        """Return the right function; if it reads the notebook's variables, bound to those beside the answer."""
+        notebook = getattr(answer, "__globals__", vars(sys.modules["__main__"]))
+        return types.FunctionType(self.right.__code__, notebook, self.name) if self.variables() else self.right
+
+    def judge(self, answer: Callable) -> tuple[str, str | None, str]:
+        """Return the answer's status, the name of its mistake, and what the learner reads."""
+        (got, changed), (expected, _) = self.outcomes(answer), self.outcomes(self.right)
+        if is_stub(answer) and all(isinstance(outcome, Unanswered | NotImplementedError) for outcome in got):
+            return NOT_TRIED, None, f"○ {self.name}: {SENTENCES['not attempted']}"
+        wrong = [i for i in range(len(got)) if not same(got[i], expected[i]) or is_other_kind(got[i], expected[i])]
+        if not wrong and not changed:
+            return RIGHT, None, f"✓ {self.name}: {SENTENCES['right'].format(len(got))}"
+        for mistake in self.known_mistakes if wrong else []:
+            if all(map(same, got, self.outcomes(mistake.function)[0])):
+                return WRONG, mistake.name, f"✗ {self.name}: {mistake.sentence}\n  {SENTENCES['goes on']}"
+        i = wrong[0] if wrong else 0
+        name, detail = fault(got, expected, i) if wrong else ("changed its arguments in place", "")
+        sentence = SENTENCES["generic"][name].format(detail)
+        if name == "raises":
+            sentence = next((common.sentence for common in COMMON_ERRORS if common.message in str(got[i])), sentence)
+        shown = [f"called   {self.name}({', '.join(map(short, self.probes()[i]))})", f"got      {short(got[i])}"]
+        shown += [f"expected {short(expected[i])}", SENTENCES["help"].format(self.name), SENTENCES["goes on"]]
+        return WRONG, name, "\n  ".join([f"✗ {self.name}: {sentence}", *shown])
+
+    def outcomes(self, function: Callable) -> tuple[list, bool]:
+        """Return what the function gives for each probe, exceptions included, and whether it changed an argument."""
+        outcomes, changed = [], False
+        for probe, untouched in zip(self.probes(), self.probes()):
+            variables = self.variables()
+            leaves = [parameter for x in probe if isinstance(x, nn.Module) for parameter in x.parameters()]
+            leaves += [x for x in (*probe, *variables.values()) if isinstance(x, Tensor) and x.requires_grad]
             try:
-                outcome = self.observe(function, *copy.deepcopy(probe))
+                result = self.observe(rebound(function, variables), *probe)
+                outcomes.append(with_gradients(result, leaves) if leaves else result)
             except Exception as error:  # whatever a learner's code raises is told to the learner
                 if function is self.right:
                     raise
-                outcome = error
-            found.append(None if outcome is ... else outcome)
-        return found
+                outcomes.append(error)
+            changed = changed or not all(same(x, y) for x, y in zip(probe, untouched) if isinstance(y, Tensor | list))
+        return outcomes, changed
 
-    def mistake(self, outcomes: list) -> str | None:
-        """The name of the mutant that gives the same everywhere."""
-        for name, mutant in self.mutants.items():
-            if all(same(got, wrong) for got, wrong in zip(outcomes, self.outcomes(mutant.function))):
-                return name
-        return None
-
-    def diagnosis(self, outcomes: list, expected: list, i: int) -> str:
-        name = self.mistake(outcomes)
-        if name:
-            return self.mutants[name].sentence
-        if is_no_tensor(outcomes[i], expected[i]) and same(outcomes[i], expected[i]):
-            kind = type(outcomes[i]).__name__
-            return f"the numbers are right, but they are a {kind}: the lesson goes on with a tensor, torch.tensor(…)."
-        if outcomes[i] is None:
-            return "your function gives nothing back (None): its last line has to begin with return."
-        is_known = isinstance(outcomes[i], Exception) and self.stumble.message in str(outcomes[i])
-        advice = self.stumble.sentence if is_known else advice_for(outcomes[i], self.advice)
-        lines = [f"probe {i + 1} of {len(expected)} shows another result.", f"got       {short(outcomes[i])}"]
-        lines += [f"expected  {short(expected[i])}", f"try       {advice}"]
-        lines += [f"compared  {self.observed}"] if self.observed else []
-        return "\n  ".join(lines)
-
-    def hint(self, depth: int = 1) -> None:
-        """Print the small hint (1) or the large one (2)."""
-        give_hint(RECORDS.setdefault(self.name, first_record(self.lesson, NOT_TRIED)), self.hints, depth)
+    def hint(self, depth: int = 0) -> None:
+        """Print the hint of a depth from 1 on, or each time the next one."""
+        give_hint(self.name, self.lesson, depth)

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from ..support.disk import write_whole
+from ..support.disk import write_json
 from ..support.version import __version__
 from .engine import RECORDS, RIGHT
 from .prediction import PREDICTIONS
 
 
 def summary() -> None:
-    """Print which exercises run on whose code, and how many predictions were made; where none was, each prediction."""
+    """Print whose code each exercise runs on and how many predictions were made; without exercises, each of these."""
     for name, record in sorted(RECORDS.items(), key=lambda item: (item[1]["lesson"], item[0])):
-        mistake = f" ({record['mistake']})" if record.get("mistake") else ""
+        mistake = f" ({record['mistake']})" if record["mistake"] else ""
         mark = "✓" if record["status"] == RIGHT else "○"
         print(f"{mark} {record['lesson']} {name}: {record['status']}{mistake}, attempts: {record['attempts']}")
     own = sum(record["status"] == RIGHT for record in RECORDS.values())
-    made = sum(prediction.said is not None for prediction in PREDICTIONS.values())
+    predictions = f"{sum(p.said is not None for p in PREDICTIONS.values())} of {len(PREDICTIONS)} predictions made."
     if RECORDS:
-        print(f"{own} of {len(RECORDS)} exercises are yours; {made} of {len(PREDICTIONS)} predictions made.")
+        print(f"{own} of {len(RECORDS)} exercises are yours; {predictions}")
         return
     for name, prediction in PREDICTIONS.items():
         print(f"{name}: {prediction.outcome()}")
-    print(f"No exercise was checked here; {made} of {len(PREDICTIONS)} predictions made.")
+    print(f"No exercise was checked here; {predictions}")
 
 
 def export(path: str | Path, who: str = "") -> Path:
@@ -34,5 +33,4 @@ def export(path: str | Path, who: str = "") -> Path:
         for name, p in PREDICTIONS.items()
     }
     report = {"who": who, "kdpl_utils": __version__, "exercises": RECORDS, "predictions": predictions}
-    text = json.dumps(report, ensure_ascii=False, indent=2) + "\n"
-    return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+    return write_json(path, report)
