@@ -11,8 +11,8 @@ A source is Python in the percent format, which ruff formats and a diff shows li
     # %% 04-kl (exercise)            or            # %% [markdown] 04-kl-why (why)
 
 its id and its part in the lesson (tests/test_lessons.py holds the grammar).  The text of a markdown cell is a string.
-Behind an ``exercise`` stands its ``solution``; the learner finds it folded, with what ``kdpl_utils.checks`` has of
-hints, expected output and the error that many meet.
+Behind an ``exercise`` stands its ``solution``; the learner finds it folded, with the hints and the expected output
+of ``kdpl_utils.checks``.
 Needs the environment of run.py.
 """
 
@@ -29,13 +29,31 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from kdpl_utils import checks
-from kdpl_utils.checks.museum import BUGS
+from kdpl_utils.checks.engine import SENTENCES as CHECKS_SENTENCES
+from kdpl_utils.checks.outcomes import short
 
 HERE = Path(__file__).resolve().parent
 HEADER = re.compile(r"^# %%( \[markdown\])? (\d\d-[a-z0-9-]+) \(([a-z-]+)\)$", re.MULTILINE)
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
+}
+SENTENCES = CHECKS_SENTENCES["exercises"]
+EFFORT = {  # of each exercise the minutes, and its importance of 3
+    "harmonic_mean": (3, 1),
+    "encode_names": (8, 2),
+    "logits": (5, 3),
+    "expected_calibration_error": (10, 2),
+    "splice_context": (8, 3),
+    "forward_kl": (10, 3),
+    "bug_museum": (8, 2),
+    "mended": (5, 2),
+    "kdpl": (5, 3),
+    "select_classes": (5, 3),
+    "selection_recall": (5, 1),
+    "paired_interval": (10, 3),
+    "perturb": (5, 2),
+    "nearest_names": (5, 1),
 }
 VERSIONS = ("student", "solved", "instructor", "wrong")
 
@@ -74,70 +92,62 @@ def cells_of(path: Path) -> list[Cell]:
     return cells
 
 
+def name_of(cell: Cell) -> str | None:
+    """Return what a cell asks ``checks`` to look at: an exercise's name, or "bug_museum"."""
+    names = [name for name in re.findall(r"checks\.(\w+)\(", cell.text) if name in EFFORT]
+    return names[-1] if names else None
+
+
 def exercise_of(cell: Cell) -> checks.Exercise | None:
-    """The exercise whose check a cell calls."""
-    names = re.findall(r"checks\.(\w+)\(", cell.text)
-    return checks.EXERCISES.get(names[-1]) if names else None
+    return checks.EXERCISES.get(name_of(cell))
 
 
 def folded(summary: str, text: str) -> str:
     return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
 
 
-def name_of(cell: Cell) -> str:
-    """What a cell asks ``checks`` to look at: an exercise's name, or "bug_museum"."""
-    return re.findall(r"checks\.(\w+)\(", cell.text)[-1]
-
-
 def help_for(name: str, solution: Cell) -> str:
-    """What comes out, the error that many meet, two hints and the solution, each folded."""
-    found = checks.help_for(name)
-    parts = {
-        "Expected output": f"On what the check tries it with:\n\n{expected_output(name)}" + first_probe(name),
-        f"If the error says “{found.error}”": f"It means: {found.cause}",
-        "Hint 1": found.hints[0],
-        "Hint 2": found.hints[1],
-        "Solution": f"```python\n{solution.text}\n```",
-    }
+    """Return the expected output, the hints and the solution, each folded."""
+    parts = {"Expected output": f"On what the check tries it with:\n\n{expected_output(name)}"}
+    if name in checks.EXERCISES:
+        parts["Expected output"] += f"\n\n`checks.{name}.probes()` are the arguments, a tuple for each line."
+    parts |= {f"Hint {i}": hint for i, hint in enumerate(SENTENCES[name]["hints"], 1)}
+    parts["Solution"] = f"```python\n{solution.text}\n```"
     return "\n".join(folded(summary, text) for summary, text in parts.items())
 
 
-def first_probe(name: str) -> str:
-    """How to try an exercise oneself on what its check tries first."""
-    if name not in checks.EXERCISES:
-        return ""
-    return f"\n\n`checks.{name}.probes()` are the arguments, a tuple for each line."
-
-
 def effort(name: str) -> str:
-    found = checks.help_for(name)
-    return f"About {found.minutes} minutes · importance {'●' * found.importance + '○' * (3 - found.importance)}"
+    minutes, importance = EFFORT[name]
+    return f"About {minutes} minutes · importance {'●' * importance + '○' * (3 - importance)}"
 
 
 def known_mistakes(name: str) -> str:
-    """A table of what is mistaken for what, and the sentence that a learner reads."""
+    """Return a table of the mistakes and the sentences that a learner reads."""
+    sentences = SENTENCES[name]["mistakes"]
     if name == "bug_museum":
-        sentences = {bug: f"if it were this one, {sentence}." for bug, (_, sentence, _) in BUGS.items()}
-    else:
-        sentences = {mistake: mutant.sentence for mistake, mutant in checks.EXERCISES[name].mutants.items()}
+        sentences = {bug: f"if it were this one, {text['curve']}." for bug, text in sentences.items()}
     rows = [f"| {mistake} | {sentence} |" for mistake, sentence in sentences.items()]
     return "\n".join(["| mistake | what the learner reads |", "|---|---|", *rows])
 
 
 def expected_output(name: str) -> str:
-    return "```\n" + "\n".join(checks.help_for(name).expected) + "\n```"
+    """Return what the library's version gives on the check's probes, as a block."""
+    if name == "bug_museum":
+        lines = [f"✓ {letter}: <the name>. Published: <an address>" for letter in checks.EXHIBITS]
+        return "```\n" + "\n".join(lines) + "\n```"
+    exercise = checks.EXERCISES[name]
+    lines = []
+    for probe, outcome in zip(exercise.probes(), exercise.outcomes(exercise.right)[0]):
+        lines.append(f"{name}({', '.join(short(argument, 3) for argument in probe)})  →  {short(outcome, 3)}")
+    return "```\n" + "\n".join(lines) + "\n```"
 
 
-def wrong_answer(exercise: checks.Exercise) -> str:
-    """An exercise cell filled with the first mistake that its check knows, as if it had been typed there.
-
-    What a learner types finds the notebook's variables, so the mistake finds them, too.
-    """
-    name = exercise.name
-    mistake = next(iter(exercise.mutants))
+def wrong_answer(name: str) -> str:
+    """Return an exercise cell filled with the first mistake that its check knows, as if it had been typed there."""
+    mistake = next(iter(checks.EXERCISES[name].mistakes))
     return f"""from kdpl_utils.checks.outcomes import rebound
 
-{name} = checks.{name}(rebound(checks.{name}.mutants[{mistake!r}].function, globals()))"""
+{name} = checks.{name}(rebound(checks.{name}.mistakes[{mistake!r}], globals()))"""
 
 
 def version(cells: list[Cell], which: str) -> list[Cell]:
@@ -161,7 +171,7 @@ def exercise_cells(cell: Cell, solution: Cell, which: str) -> list[Cell]:
     if which == "student":
         return [cell, Cell(f"{cell.id}-help", "help", help_for(name_of(cell), solution), True)]
     if which == "wrong":
-        return [cell if exercise is None else cell._replace(text=wrong_answer(exercise))]
+        return [cell if exercise is None else cell._replace(text=wrong_answer(exercise.name))]
     made = [cell._replace(text=solution.text)]
     if which == "instructor" and exercise:
         table = f"**Mistakes that the check knows**\n\n{known_mistakes(exercise.name)}"

@@ -192,7 +192,7 @@ r"""
 | seed | a number from which every random choice of a run follows: which shots, in which order | `few_shot` | 03 |
 | standard deviation | how far single seeds lie from their mean; in tables behind ± | `summarise` | 03 |
 | interval | where a difference lies with 95 % confidence; in brackets, or a bar | `paired_interval` | 01 |
-| hand | one set of drawings, by one artist or team | `world.shifts` | 01 |
+| style | one set of drawings, by one artist or team | `world.shifts` | 01 |
 | base, novel | classes that are learned from, and the others | `base_novel` | 01 |
 | KL | how far one distribution is from another | `forward_kl`, `reverse_kl` | 04 |
 | bit | unit of the KL: a factor of two | `kl_bits` | 04 |

@@ -36,9 +36,8 @@ def one_of_each(split):
     return [split.images[labels.index(c)] for c in eight]
 
 
-rows = {"ink": one_of_each(world.test)}
-for split in list(world.shifts.values())[:1]:
-    rows = {"colour": one_of_each(split), **rows}
+colour, *_ = world.shifts.values()
+rows = {"colour": one_of_each(colour), "ink": one_of_each(world.test)}
 
 # %% 01-cold-picture (cold-open)
 eight_texts = kd.encode_names(student, eight_names)
@@ -207,13 +206,13 @@ texts = {role: kd.encode_names(vlm, names) for role, vlm in models.items()}
 features, labels, probs = {}, {}, {}
 tests = {role: kd.test_features(vlm, world) for role, vlm in models.items()}
 for role, vlm in models.items():
-    for hand, halves in {"ink": (tests[role].base, tests[role].novel), **tests[role].shifts}.items():
+    for style, halves in {"ink": (tests[role].base, tests[role].novel), **tests[role].shifts}.items():
         # Tests are kept in two halves of the names, which part ways below; here they are one.
         (first, first_labels), (second, second_labels) = halves
-        features[role, hand] = torch.cat([first, second])
-        labels[hand] = torch.cat([first_labels, second_labels + len(world.base)]).cpu()
-        z = logits(features[role, hand], texts[role], vlm.model.logit_scale)
-        probs[role, hand] = z.softmax(-1).cpu()
+        features[role, style] = torch.cat([first, second])
+        labels[style] = torch.cat([first_labels, second_labels + len(world.base)]).cpu()
+        z = logits(features[role, style], texts[role], vlm.model.logit_scale)
+        probs[role, style] = z.softmax(-1).cpu()
 in_second = (world.test.labels >= len(world.base)).int()
 ink = world.test.subset(in_second.argsort(stable=True))  # the pictures in the order of these features
 print(f"{len(ink)} pictures in ink, {len(world.shifts)} sets of drawings in colour, {len(names)} names")
@@ -305,13 +304,12 @@ sure
 # %% 01-sure-run (run)
 sure.measured(100 * probs["student", "ink"].amax(-1).mean())
 curves = {role: kd.reliability_curve(probs[role, "ink"], labels["ink"], bins=10) for role in ("teacher", "student")}
-if world.shifts:
-    in_colour = torch.cat([probs["student", hand] for hand in world.shifts])
-    their_labels = torch.cat([labels[hand] for hand in world.shifts])
-    curves["student in colour"] = kd.reliability_curve(in_colour, their_labels, bins=10)
+in_colour = torch.cat([probs["student", style] for style in world.shifts])
+their_labels = torch.cat([labels[style] for style in world.shifts])
+curves["student in colour"] = kd.reliability_curve(in_colour, their_labels, bins=10)
 
 # %% 01-sure-picture (run)
-plots.reliability(curves, "On ink, and in colour" if world.shifts else "On ink")
+plots.reliability(curves, "On ink, and in colour")
 
 # %% [markdown] 01-sure-see (see)
 r"""
@@ -346,29 +344,28 @@ plots.confident_mistakes(
 r"""
 ## The gap that this course is about
 
-The student learned from colour. Ask it about colour drawings of the same things, by **hands** that it never saw either,
-and about ink; a hand is one set of drawings, by one artist or team. Ask the teacher, too. If both did equally well on
+The student learned from colour. Ask it about colour drawings of the same things, in **styles** that it never saw either,
+and about ink; a style is one set of drawings, by one artist or team. Ask the teacher, too. If both did equally well on
 ink, there would be nothing to learn from the teacher.
 """
 
 # %% 01-gap-predict (predict)
-colour = checks.predict("colour", "And what share in colour, by hands it never saw either?")
+colour = checks.predict("colour", "And what share in colour, in styles it never saw either?")
 colour
 
 # %% 01-gap-run (run)
 import pandas as pd
 
-hands = ["ink", *world.shifts]
-top1 = {role: {hand: kd.accuracy(probs[role, hand], labels[hand]) for hand in hands} for role in models}
-in_colour = [top1["student"][hand] for hand in world.shifts]
-if in_colour:
-    colour.measured(100 * sum(in_colour) / len(in_colour))
+styles = ["ink", *world.shifts]
+top1 = {role: {style: kd.accuracy(probs[role, style], labels[style]) for style in styles} for role in models}
+in_colour = [top1["student"][style] for style in world.shifts]
+colour.measured(100 * sum(in_colour) / len(in_colour))
 pd.DataFrame(top1).T.map("{:.1%}".format)
 
 # %% [markdown] 01-gap-see (see)
 r"""
-Behind ink stand the hands in colour, by their names.
-"Never saw" means these drawings, not a stranger's hand: where one colour hand is much easier than the others, it has a
+Behind ink stand the styles in colour, by their names.
+"Never saw" means these drawings, not a stranger's style: where one colour style is much easier than the others, it has a
 near relative among those that the student was trained on (`data/README.md` says which).
 """
 
@@ -377,7 +374,7 @@ r"""
 ## The results table begins
 
 Later lessons learn on one alphabetical half of the names, the **base** classes, and are also tested on the other half,
-the **novel** ones. A picture is judged among the names of its own half. "Shifted" are here the hands in colour,
+the **novel** ones. A picture is judged among the names of its own half. "Shifted" are here the styles in colour,
 averaged. Every lesson adds its rows to this table, and lessons 02 and 03 add a column each.
 
 Then come differences, each with its **interval**: were classes like these drawn again and again, 95 of 100 such
@@ -397,12 +394,12 @@ pd.DataFrame(table).T
 per_class = {key: 100 * kd.per_class_accuracy(p, labels[key[1]]) for key, p in probs.items()}
 differences = {
     f"{role}: ink − colour": {
-        hand: kd.paired_bootstrap(per_class[role, hand], per_class[role, "ink"]) for hand in world.shifts
+        style: kd.paired_bootstrap(per_class[role, style], per_class[role, "ink"]) for style in world.shifts
     }
     for role in models
 }
 differences["teacher − student"] = {
-    hand: kd.paired_bootstrap(per_class["student", hand], per_class["teacher", hand]) for hand in hands
+    style: kd.paired_bootstrap(per_class["student", style], per_class["teacher", style]) for style in styles
 }
 plots.forest(
     differences, "difference in points, with its 95 % interval over classes", "What ink costs, and who is ahead"
@@ -417,9 +414,8 @@ def sentence(what, before, after):
     return f"{what}: {difference:+.1f} points [{low:+.1f}, {high:+.1f}] over {len(before)} classes: {seen}."
 
 
-if world.shifts:
-    in_colour = torch.stack([per_class["student", hand] for hand in world.shifts]).mean(0)
-    print(sentence("student, ink against colour", in_colour, per_class["student", "ink"]))
+in_colour = torch.stack([per_class["student", style] for style in world.shifts]).mean(0)
+print(sentence("student, ink against colour", in_colour, per_class["student", "ink"]))
 print(sentence("on ink, teacher against student", per_class["student", "ink"], per_class["teacher", "ink"]))
 wrong_names = 100 * kd.per_class_accuracy(probs["student", "ink"][:, shuffled], labels["ink"])
 print(sentence("student on ink, right names against handed-round ones", wrong_names, per_class["student", "ink"]))

@@ -27,7 +27,7 @@ from kdpl_utils import checks, widgets
 world = kd.load_world("emoji")
 student = kd.load_vlm(*world.student)
 scale, names = student.scale, world.classnames
-choose = world.val if len(world.val) else world.train  # to choose with; the test pictures only judge
+choose = world.val  # to choose with; the test pictures only judge
 labels = {"choose": choose.labels, "test": world.test.labels}
 features = {"choose": kd.encode_images(student, choose.images), "test": kd.encode_images(student, world.test.images)}
 
@@ -70,8 +70,8 @@ r"""
 
 A class is a sentence, and a sentence with a place for the name is a **template**. Somebody has to write it. Here are
 ten that a person might write, and ten that nobody would. All are tried on the pictures that are there to choose with.
-Another hand drew these than the test pictures, so a lead can be lost for two reasons: it was luck, or it held for one
-hand alone.
+They are in another style than the test pictures, so a lead can be lost for two reasons: it was luck, or it held for one
+style alone.
 """
 
 # %% 02-words (run)
@@ -181,7 +181,7 @@ print(f"{written[0]} is right for {here:.1f} % of the pictures to choose with, f
 # %% [markdown] 02-luck-see (see)
 r"""
 "About the same" means less than half a point apart. The lead on the test pictures is the honest one: a sentence that is
-chosen and judged on the same pictures is reported with its luck. The last line says how much harder the test hand is
+chosen and judged on the same pictures is reported with its luck. The last line says how much harder the test style is
 for this model.
 """
 
@@ -333,28 +333,25 @@ checks.summary()
 
 # %% [markdown] 02-suspect-why (try)
 r"""
-## If the claim falls: luck, or the hand?
+## If the claim falls: luck, or the style?
 
 A lead that is lost on the test can have been luck with the few pictures it was chosen on, or the sentence suits the
-hand that made them. The pictures of the same hand that it was *not* chosen on tell the two apart: what is lost there
-already was luck; what is lost from there to the test belonged to the hand.
+style of their drawings. The pictures of the same style that it was *not* chosen on tell the two apart: what is lost there
+already was luck; what is lost from there to the test belonged to the style.
 """
 
 
 # %% 02-suspect (try)
 def lead_beside(winner, seed):
-    """The winner's lead on the pictures of the same hand that it was not chosen on."""
+    """The winner's lead on the pictures of the same style that it was not chosen on."""
     others = torch.ones(len(labels["choose"]), dtype=torch.bool)
     others[kd.few_shot(labels["choose"], 4, seed)] = False
     return 100 * (hits[winner, "choose"] - hits[written[0], "choose"])[others].mean().item()
 
 
-if len(kd.few_shot(labels["choose"], 4, 0)) == len(labels["choose"]):
-    print("All pictures of this hand were chosen on: none are left beside them.")
-else:
-    beside = [lead_beside(winner, seed) for seed, winner in enumerate(winners)]
-    print(kd.claim("the same hand's other pictures against where it was chosen", where_chosen, beside))
-    print(kd.claim("the test against the same hand's other pictures", beside, elsewhere))
+beside = [lead_beside(winner, seed) for seed, winner in enumerate(winners)]
+print(kd.claim("the same style's other pictures against where it was chosen", where_chosen, beside))
+print(kd.claim("the test against the same style's other pictures", beside, elsewhere))
 
 # %% [markdown] 02-try-why (try)
 r"""

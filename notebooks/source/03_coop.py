@@ -41,9 +41,9 @@ def coop(prompt, batch):
     return F.cross_entropy(kd.logits(features[batch], prompt(base_names), scale), labels[batch])
 
 
-first, _ = kd.learn(student, coop, labels, seed=100, recipe=recipe)
-
 # %% 03-cold-picture (cold-open)
+first = PromptLearner(student)
+kd.learn(first, coop, labels, seed=100, recipe=recipe)
 seen, truth = tests.base
 texts = {"student before": kd.encode_names(student, base_names), "student after": first(base_names).detach()}
 p = {role: kd.logits(seen, text, scale).softmax(-1).cpu() for role, text in texts.items()}
@@ -128,7 +128,7 @@ the end token whose state is the feature, depends on how many vectors stand in f
 """
 
 # %% 03-open-run (run)
-from kdpl_utils.towers.text import text_tower
+from kdpl_utils.clip.fast_text import text_tower
 
 tower = text_tower(student.model)
 
@@ -182,7 +182,7 @@ r"""
 ## How fast to learn
 
 The published recipe is made for a model of another size, so the learning rate has to be chosen, and not on the test.
-`world.val` is an ink hand of its own, neither learned from nor tested on. Two **seeds** that are used nowhere else learn
+`world.val` is an ink style of its own, neither learned from nor tested on. Two **seeds** that are used nowhere else learn
 with each rate and are judged there: a seed is a number from which every random choice of a run follows, which shots and
 in which order.
 """
@@ -195,7 +195,7 @@ fast
 # %% 03-rate-run (run)
 from dataclasses import replace
 
-val = (world.val if len(world.val) else world.train).of_classes(world.base)
+val = world.val.of_classes(world.base)
 val_features = kd.encode_images(student, val.images)
 
 
@@ -203,9 +203,16 @@ def on_val(text):
     return 100 * kd.accuracy(kd.logits(val_features, text, scale), val.labels)
 
 
+def trained(seed, recipe, shots=16, on_epoch=None):
+    """A new prompt that learned from labels, and the history of its training."""
+    prompt = PromptLearner(student)
+    return prompt, kd.learn(prompt, coop, labels, seed, recipe, shots, on_epoch)
+
+
+# %% 03-rate-choose (run)
 reached = {}
 for rate in rates:
-    learned = [kd.learn(student, coop, labels, seed, replace(recipe, lr=rate))[0] for seed in (11, 12)]
+    learned = [trained(seed, replace(recipe, lr=rate))[0] for seed in (11, 12)]
     reached[str(rate)] = [on_val(prompt(base_names).detach()) for prompt in learned]
 fast.measured(max(reached, key=lambda rate: sum(reached[rate])))
 print(f"zero-shot: {on_val(kd.encode_names(student, base_names)):.1f} % of val")
@@ -223,7 +230,7 @@ seeds differ by. Whoever chose by the test, or by KDPL, would be helping one sid
 r"""
 ## Train, and watch both halves
 
-Five seeds draw 16 shots of each base class, from two ink hands. The test is a third ink hand. After each epoch both
+Five seeds draw 16 shots of each base class, from two ink styles. The test is a third ink style. After each epoch both
 halves are tested: the **base** names that were learned with, and the **novel** ones that were not.
 """
 
@@ -247,7 +254,7 @@ def watch(prompt):
     return {"base": row["base"], "novel": row["novel"]}
 
 
-runs = [kd.learn(student, coop, labels, seed, recipe, on_epoch=watch) for seed in range(5)]
+runs = [trained(seed, recipe, on_epoch=watch) for seed in range(5)]
 rows = [kd.scores(tests, world, prompt, scale) for prompt, _ in runs]
 zero_shot = kd.scores(tests, world, lambda names: kd.encode_names(student, names), scale)
 print(f"{sum(history.seconds for _, history in runs):.0f} s for {len(runs)} runs of {len(runs[0][1].loss)} steps")
@@ -324,7 +331,7 @@ enough
 by_shots = {}
 for shots in (1, 4):
     longer = replace(recipe, epochs=recipe.epochs * 16 // shots)
-    learned = [kd.learn(student, coop, labels, seed, longer, shots)[0] for seed in range(3)]
+    learned = [trained(seed, longer, shots)[0] for seed in range(3)]
     by_shots[shots] = [kd.scores(tests, world, prompt, scale) for prompt in learned]
 by_shots[16] = rows[:3]  # of the same seeds
 gains = {shots: sum(row["base"] - zero_shot["base"] for row in found) for shots, found in by_shots.items()}
@@ -375,7 +382,7 @@ have moved far from every word and still have its old one nearest.
 """
 
 # %% 03-explore (widget)
-from kdpl_utils.prompts import read_contexts
+from kdpl_utils.clip.vectors import distances_to_words
 
 steps = [at_start.detach(), *contexts[: len(curves["base"][0])]]  # of the first seed
 replay, seen_as = PromptLearner(student), []
@@ -384,7 +391,9 @@ with torch.no_grad():
         replay.ctx.copy_(ctx)
         seen_as.append(replay(world.classnames))
 over_time = {half: [zero_shot[half], *curves[half][0]] for half in curves}
-widgets.context_step(*read_contexts(student, steps), torch.stack(seen_as), over_time, started)
+words = [kd.nearest_words(student, ctx, k=5) for ctx in steps]
+distances = torch.stack([distances_to_words(student, ctx).topk(5, largest=False).values for ctx in steps]).cpu()
+widgets.context_step(words, distances, torch.stack(seen_as), over_time, started)
 
 # %% [markdown] 03-explore-moves (moves)
 r"""
@@ -423,8 +432,8 @@ for template, value in sorted(reached.items(), key=lambda item: -item[1]):
 r"""
 ## How far does it carry, and what does it cost in colour?
 
-A context learned from two ink hands may have learned their drawings, ink, or both. So it is tested ever further away:
-other views of the training drawings, the hand of `world.val`, the test's hand, and the *shifts*: colour hands that no
+A context learned from two ink styles may have learned their drawings, ink, or both. So it is tested ever further away:
+other views of the training drawings, the style of `world.val`, the test's style, and the *shifts*: colour styles that no
 model saw. The student knew colour before; forgetting what one could is a price that no number on ink shows.
 """
 
@@ -439,12 +448,12 @@ def places(seed):
     left_out = torch.ones(len(labels), dtype=torch.bool)
     left_out[kd.few_shot(labels, 16, seed)] = False
     found = {
-        "training hands, other views": (features[left_out], labels[left_out]),
-        "val's hand": (val_features, val.labels),
-        "test's hand": tests.base,
+        "training styles, other views": (features[left_out], labels[left_out]),
+        "val's style": (val_features, val.labels),
+        "test's style": tests.base,
     }
-    for hand, (base, _) in tests.shifts.items():
-        found[f"in colour: {hand}"] = base
+    for style, (base, _) in tests.shifts.items():
+        found[f"in colour: {style}"] = base
     return found
 
 
@@ -455,17 +464,16 @@ for seed, (prompt, _) in enumerate(runs):
     for where, (pictures, truth) in places(seed).items():
         before, after = (kd.accuracy(kd.logits(pictures, t, scale), truth) for t in (sentence, text))
         carried.setdefault(where, []).append(100 * (after - before))
-if world.shifts:
-    price.measured(sum(row["base shifted"] - zero_shot["base shifted"] for row in rows) / len(rows))
+price.measured(sum(row["base shifted"] - zero_shot["base shifted"] for row in rows) / len(rows))
 
 # %% 03-colour-picture (run)
 plots.seed_dots(carried, 0, "gain over zero-shot on base classes, points", "From near to far, five seeds")
 
 # %% [markdown] 03-colour-see (see)
 r"""
-The line is zero-shot. Where the dots move left from row to row, what was learned belongs to the hands that it was
+The line is zero-shot. Where the dots move left from row to row, what was learned belongs to the styles that it was
 learned from. In the table below, the **standard deviation** over seeds stands behind ±. In the plot after it "shifted"
-is the mean over colour hands, and ECE is the one column in which less is better.
+is the mean over colour styles, and ECE is the one column in which less is better.
 """
 
 # %% 03-table (results)
@@ -476,13 +484,11 @@ table = {
 }
 pd.DataFrame(table).T
 
+
 # %% 03-signature (signature)
-columns = [column for column in zero_shot if "shifted" not in column or world.shifts]
-
-
 def against(before):
     """Every column's difference over seeds, with its interval."""
-    return {c: kd.paired_interval([before[c]] * len(rows), [row[c] for row in rows]) for c in columns}
+    return {c: kd.paired_interval([before[c]] * len(rows), [row[c] for row in rows]) for c in before}
 
 
 compared = {"CoOp − zero-shot": against(zero_shot), "CoOp − best sentence": against(by_hand)}
@@ -500,14 +506,14 @@ r"""
 ## If the first claim falls: a suspect, tested
 
 *No difference seen* on the base classes does not say that nothing was learned. The suspect: what was learned belongs to
-the two hands that the shots came from, and the test is another hand. Then the gain is there on other views of the
-training drawings, and it is smaller on the test's hand with every seed.
+the two styles that the shots came from, and the test is another style. Then the gain is there on other views of the
+training drawings, and it is smaller on the test's style with every seed.
 """
 
 # %% 03-suspect (try)
-near, far = carried["training hands, other views"], carried["test's hand"]
-print(kd.claim("CoOp against zero-shot, base, training hands", 0.0, near))
-print(kd.claim("the same gain, test's hand against training hands", near, far))
+near, far = carried["training styles, other views"], carried["test's style"]
+print(kd.claim("CoOp against zero-shot, base, training styles", 0.0, near))
+print(kd.claim("the same gain, test's style against training styles", near, far))
 
 # %% [markdown] 03-try-why (try)
 r"""
@@ -518,8 +524,7 @@ Start from words of your own, as many as you like: each token becomes a vector. 
 
 # %% 03-try (try)
 mine = PromptLearner(student, ctx_init="black ink on white paper")
-my_shots = kd.few_shot(labels, 16, seed=0)
-kd.fit(mine, lambda batch: coop(mine, my_shots[batch]), len(my_shots), recipe, progress=False)
+kd.learn(mine, coop, labels, seed=0, recipe=recipe)
 my_rows = {"from your words": kd.summarise([kd.scores(tests, world, mine, scale)])}
 pd.DataFrame({"from “a photo of a”": kd.summarise(rows[:1]), **my_rows}).T
 
@@ -528,7 +533,7 @@ r"""
 ## When it fails
 
 A context is shared by all names, so it can say "this is ink", and hardly "this one is a pear". The intervals are over
-five seeds, that is, over draws of pictures and their order: they say nothing of other classes, other hands or other
+five seeds, that is, over draws of pictures and their order: they say nothing of other classes, other styles or other
 students. And every shot needs somebody who knows its name, which is what the next lessons do without.
 """
 

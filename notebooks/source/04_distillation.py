@@ -21,6 +21,8 @@ One training picture, and what two models say of it. The larger one will be the 
 """
 
 # %% 04-world (setup)
+from torch.nn import functional as F
+
 from kdpl_utils import checks, widgets
 
 world = kd.load_world("emoji")
@@ -362,10 +364,11 @@ class Matrix(torch.nn.Module):
 
 
 labels = train.labels.to(features.device)
+first_answers = teacher_logits.argmax(-1)
 losses = {
-    "labels": lambda z, rows: torch.nn.functional.cross_entropy(z, labels[rows]),
-    "first answers": lambda z, rows: torch.nn.functional.cross_entropy(z, teacher_logits[rows].argmax(-1)),
-    "distributions": lambda z, rows: forward_kl(teacher_logits[rows], z),
+    "labels": lambda matrix, batch: F.cross_entropy(matrix(features[batch]), labels[batch]),
+    "first answers": lambda matrix, batch: F.cross_entropy(matrix(features[batch]), first_answers[batch]),
+    "distributions": lambda matrix, batch: forward_kl(teacher_logits[batch], matrix(features[batch])),
 }
 
 # %% 04-claim-train (run)
@@ -374,14 +377,8 @@ test_features = kd.encode_images(student, test.images)
 
 def taught(loss, seed):
     """Top-1 on test pictures, in per cent, after learning from four pictures a class."""
-    matrix, shots = Matrix(), kd.few_shot(train.labels, 4, seed)
-    recipe = kd.Recipe(epochs=20, lr=1e-3, weight_decay=0, seed=seed)
-
-    def step(batch):
-        rows = shots[batch]
-        return loss(matrix(features[rows]), rows)
-
-    kd.fit(matrix, step, len(shots), recipe, progress=False)
+    matrix = Matrix()
+    kd.learn(matrix, loss, train.labels, seed, kd.Recipe(epochs=20, lr=1e-3, weight_decay=0), shots=4)
     return 100 * kd.accuracy(matrix(test_features), test.labels)
 
 
@@ -415,9 +412,9 @@ the first line of the verdict: how often the teacher's first answer is right, an
 softness = 4
 
 
-def softened(z, rows):
+def softened(matrix, batch):
     """The KL with both logits divided by a temperature."""
-    return softness**2 * forward_kl(teacher_logits[rows] / softness, z / softness)
+    return softness**2 * forward_kl(teacher_logits[batch] / softness, matrix(features[batch]) / softness)
 
 
 soft_rest = 1 - (teacher_logits / softness).softmax(-1).amax(-1)

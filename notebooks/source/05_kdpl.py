@@ -99,22 +99,15 @@ symmetric KL of lesson 04:
 
 $$\mathcal{L} = \tfrac12 \mathrm{KL}(p_T \,\|\, p_S) + \tfrac12 \mathrm{KL}(p_S \,\|\, p_T)$$
 
-Everything else stays: the frozen towers, the four context vectors, the optimiser, the pictures. `prompt` is whichever
-prompt is being trained.
+Everything else stays: the frozen towers, the four context vectors, the optimiser, the pictures. A loss takes the prompt
+that is being trained and the indices of a batch, and gives a number.
 """
 
 
 # %% 05-coop (run)
-prompt = kd.PromptLearner(student, ctx_init="a photo of a")
-
-
-def student_logits(batch, names):
-    """(B, C): the prompt that is being trained, on pictures of the batch."""
-    return kd.logits(features[batch], prompt(names), scale)
-
-
-def coop(batch):
-    return F.cross_entropy(student_logits(batch, base_names), labels[batch])
+def coop(prompt, batch):
+    """The cross-entropy of the labels of a batch of indices (B,)."""
+    return F.cross_entropy(kd.logits(features[batch], prompt(base_names), scale), labels[batch])
 
 
 # %% [markdown] 05-kdpl-task (task)
@@ -126,7 +119,7 @@ Write KDPL's loss beside CoOp's. `teacher_logits` is (N, C), for the same pictur
 
 
 # %% 05-kdpl (exercise)
-def kdpl(batch):
+def kdpl(prompt, batch):
     """The loss of a batch of indices (B,), without labels."""
     ...
 
@@ -135,9 +128,9 @@ kdpl = checks.kdpl(kdpl)
 
 
 # %% 05-kdpl-solution (solution)
-def kdpl(batch):
+def kdpl(prompt, batch):
     """The loss of a batch of indices (B,), without labels."""
-    return kd.symmetric_kl(teacher_logits[batch], student_logits(batch, base_names))
+    return kd.symmetric_kl(teacher_logits[batch], kd.logits(features[batch], prompt(base_names), scale))
 
 
 kdpl = checks.kdpl(kdpl)
@@ -153,7 +146,7 @@ r"""
 ## Five seeds of each
 
 A seed draws 16 pictures a class and their order; every method gets the same ones. The recipe was chosen by labels on
-`world.val`, an ink hand of its own, before KDPL ran.
+`world.val`, an ink style of its own, before KDPL ran.
 """
 
 # %% 05-train-predict (predict)
@@ -169,23 +162,18 @@ prompts, rows, texts = {}, {}, []
 
 
 def compare(method, loss, on_epoch=None):
-    """Five runs of a loss(batch), and their rows of the results table."""
-
-    def loss_of(current, batch):
-        global prompt
-        prompt = current
-        return loss(batch)
-
-    runs = [kd.learn(student, loss_of, labels, seed, recipe, on_epoch=on_epoch) for seed in seeds]
-    prompts[method] = [learned for learned, _ in runs]
-    rows[method] = [kd.scores(tests, world, learned, scale) for learned in prompts[method]]
-    print(f"{method}: {sum(history.seconds for _, history in runs) / len(runs):.1f} s a run")
+    """Five runs of a loss(prompt, batch), and their rows of the results table."""
+    prompts[method] = [kd.PromptLearner(student) for _ in seeds]
+    pairs = zip(prompts[method], seeds)
+    runs = [kd.learn(prompt, loss, labels, seed, recipe, on_epoch=on_epoch) for prompt, seed in pairs]
+    rows[method] = [kd.scores(tests, world, prompt, scale) for prompt in prompts[method]]
+    print(f"{method}: {sum(history.seconds for history in runs) / len(runs):.1f} s a run")
 
 
 # %% 05-train-both (run)
-def watch(learned):
+def watch(prompt):
     """What the names look like after each epoch."""
-    texts.append(learned(base_names).detach())
+    texts.append(prompt(base_names).detach())
     return {}
 
 
@@ -246,15 +234,21 @@ targets = {
 
 
 def towards(target):
-    return lambda batch: kd.symmetric_kl(target[batch], student_logits(batch, base_names))
+    """KDPL's loss with other logits (N, C) in the teacher's place."""
+    return lambda prompt, batch: kd.symmetric_kl(target[batch], kd.logits(features[batch], prompt(base_names), scale))
 
 
 for name, target in targets.items():
     compare(name, towards(target))
-compare(
-    "first answer",
-    lambda batch: F.cross_entropy(student_logits(batch, base_names), teacher_logits[batch].argmax(-1)),
-)
+
+
+# %% 05-control-first (run)
+def first_answer(prompt, batch):
+    """The cross-entropy of the teacher's first answer in place of the label."""
+    return F.cross_entropy(kd.logits(features[batch], prompt(base_names), scale), teacher_logits[batch].argmax(-1))
+
+
+compare("first answer", first_answer)
 
 # %% 05-control-picture (run)
 zero_shot = kd.scores(tests, world, lambda names: kd.encode_names(student, names, world.templates), scale)
@@ -286,14 +280,12 @@ for method in ("KDPL", "first answer", "shuffled", "uniform", "self"):
     table[method] = {"labels": "no", **kd.summarise(rows[method])}
 pd.DataFrame(table).T
 
+
 # %% 05-signature (signature)
-columns = [column for column in zero_shot if column not in ("base shifted", "novel shifted") or world.shifts]
-
-
 def against_zero_shot(method):
     """Every column's difference over seeds, with its interval."""
     differences = {}
-    for column in columns:
+    for column in zero_shot:
         after = [row[column] for row in rows[method]]
         differences[column] = kd.paired_interval([zero_shot[column]] * len(after), after)
     return differences
@@ -321,7 +313,14 @@ all names, base and novel, of the same pictures of base classes. If the suspect 
 # %% 05-suspect (try)
 all_text = kd.encode_names(teacher, world.classnames, world.templates).to(student.device)
 about_all = kd.logits(teacher_features, all_text, scale)  # (N, all names)
-compare("all names", lambda batch: kd.symmetric_kl(about_all[batch], student_logits(batch, world.classnames)))
+
+
+def all_names(prompt, batch):
+    """KDPL's loss over base and novel names."""
+    return kd.symmetric_kl(about_all[batch], kd.logits(features[batch], prompt(world.classnames), scale))
+
+
+compare("all names", all_names)
 for column in ("base", "novel"):
     after = [row[column] for row in rows["all names"]]
     print(kd.claim(f"all names against base names, {column}", values["KDPL"][column], after))

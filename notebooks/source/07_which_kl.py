@@ -86,7 +86,7 @@ declared = {
     "measure": "H of base and novel",
     "seeds": range(5),
     "other seeds": range(5, 10),  # of the control
-    "chosen on": "world.val, drawn by a hand of its own",
+    "chosen on": "world.val, drawn in a style of its own",
     "judged on": "world.test, once",
     "verdict": "95 % interval of Student's t over paired seeds; one that contains 0: no difference seen",
 }
@@ -143,7 +143,7 @@ paired_interval = checks.paired_interval(paired_interval)
 # %% [markdown] 07-interval-instructor (instructor)
 r"""
 **For the instructor.** Ask what the interval is *of*: other draws of shots from these pictures. It says nothing of
-other classes, other hands, other models. Ask, too, what would happen to it with a hundred seeds.
+other classes, other styles, other models. Ask, too, what would happen to it with a hundred seeds.
 """
 
 # %% [markdown] 07-train-why (why)
@@ -179,11 +179,10 @@ recipe = kd.Recipe(**world.recipe)
 
 def train_all(setting, alpha, seeds):
     """A prompt for each seed."""
-    loss = loss_of[setting]
-    return [
-        kd.learn(student, lambda prompt, batch: loss(prompt, batch, alpha), train.labels, seed, recipe)[0]
-        for seed in seeds
-    ]
+    learned = [kd.PromptLearner(student) for _ in seeds]
+    for prompt, seed in zip(learned, seeds):
+        kd.learn(prompt, lambda prompt, batch: loss_of[setting](prompt, batch, alpha), train.labels, seed, recipe)
+    return learned
 
 
 # %% 07-train-run (run)

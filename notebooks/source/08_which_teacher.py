@@ -75,7 +75,7 @@ r"""
 ## What they know
 
 Same kind of tower, three sizes. They differ in more than size: the hand-drawn sets on which they were pretrained held
-both hands of the training pictures for the medium and the large teacher, and one of them for the small. The test hand
+both styles of the training pictures for the medium and the large teacher, and one of them for the small. The test style
 was seen by none. So two accuracies: on the pictures that will be taught, and on ink by a stranger.
 """
 
@@ -177,9 +177,10 @@ def taught_by(name, target):
     def kdpl(prompt, batch):
         return kd.symmetric_kl(target[batch], kd.logits(features[batch], prompt(base_names), scale))
 
-    runs = [kd.learn(student, kdpl, train.labels, seed, recipe) for seed in seeds]
-    print(f"{name}: {statistics.mean(history.seconds for _, history in runs):.1f} s a run")
-    return [kd.scores(tests, world, learned, scale) for learned, _ in runs]
+    prompts = [kd.PromptLearner(student) for _ in seeds]
+    runs = [kd.learn(prompt, kdpl, train.labels, seed, recipe) for prompt, seed in zip(prompts, seeds)]
+    print(f"{name}: {statistics.mean(history.seconds for history in runs):.1f} s a run")
+    return [kd.scores(tests, world, prompt, scale) for prompt in prompts]
 
 
 # %% 08-gain-all (run)
@@ -248,7 +249,7 @@ one_epoch = replace(recipe, epochs=1)
 
 def epoch_seconds(loss):
     """The seconds that one epoch takes."""
-    return kd.learn(student, loss, train.labels, 0, one_epoch)[1].seconds
+    return kd.learn(kd.PromptLearner(student), loss, train.labels, 0, one_epoch).seconds
 
 
 def kept(prompt, batch):

@@ -202,19 +202,17 @@ zero_shot = kd.scores(tests, world, lambda names: kd.encode_names(student, names
 
 
 def taught_by(name, loss):
-    """The rows of five students that learned with a loss(batch, student's logits)."""
-
-    def of_prompt(prompt, batch):
-        return loss(batch, kd.logits(features[batch], prompt(base_names), scale))
-
-    prompts[name] = [kd.learn(student, of_prompt, train.labels, seed, recipe)[0] for seed in seeds]
+    """The rows of five students that learned with a loss(prompt, batch)."""
+    prompts[name] = [kd.PromptLearner(student) for _ in seeds]
+    for prompt, seed in zip(prompts[name], seeds):
+        kd.learn(prompt, loss, train.labels, seed, recipe)
     return [kd.scores(tests, world, prompt, scale) for prompt in prompts[name]]
 
 
 # %% 09-train-all (run)
 def kdpl(target):
     """KDPL's loss with the logits (N, C) of a teacher."""
-    return lambda batch, z: kd.symmetric_kl(target[batch], z)
+    return lambda prompt, batch: kd.symmetric_kl(target[batch], kd.logits(features[batch], prompt(base_names), scale))
 
 
 rows = {name: taught_by(name, kdpl(target)) for name, target in targets.items()}
@@ -270,7 +268,7 @@ def steps_survived(loss, target):
         return loss(target[batch].half(), kd.logits(features[batch], prompt(base_names), scale).half())
 
     try:
-        kd.learn(student, in_half, train.labels, 0, replace(recipe, epochs=1))
+        kd.learn(kd.PromptLearner(student), in_half, train.labels, 0, replace(recipe, epochs=1))
     except FloatingPointError:  # kd.fit stops in front of a step that is not finite
         return len(seen) - 1
     return len(seen)
@@ -333,7 +331,8 @@ long as they were.
 
 
 # %% 09-suspect (try)
-def both_divided(batch, z, temperature=4.0):
+def both_divided(prompt, batch, temperature=4.0):
+    z = kd.logits(features[batch], prompt(base_names), scale)
     return temperature**2 * kd.symmetric_kl(teacher_logits[batch] / temperature, z / temperature)
 
 

@@ -141,7 +141,9 @@ def gains(name, seeds=2):
 
     recipe = kd.Recipe(**world.recipe)
     test, labels = tests[name]
-    prompts = [kd.learn(student, kdpl, train_labels, seed, recipe, shots=4)[0] for seed in range(seeds)]
+    prompts = [kd.PromptLearner(student) for _ in range(seeds)]
+    for seed, prompt in enumerate(prompts):
+        kd.learn(prompt, kdpl, train_labels, seed, recipe, shots=4)
     after = [100 * kd.accuracy(kd.logits(test, prompt(base_names), scale), labels) for prompt in prompts]
     return [value - rows[name]["student"] for value in after]
 
@@ -241,7 +243,7 @@ r"""
 ## If the claim falls: a suspect, tested
 
 A rank correlation near one would be the claim; near zero or below, it falls. A suspect: the gap was measured on test
-pictures, and the teacher teaches others, by hands that it may know better or worse. What counts may be how far it is
+pictures, and the teacher teaches others, in styles that it may know better or worse. What counts may be how far it is
 ahead on the pictures that it *teaches*. Those labels are there, too, so the suspect can be asked: a higher correlation
 than before convicts it, a lower one acquits it.
 """

@@ -17,7 +17,7 @@ r"""
 ## A folder
 
 Name a folder of yours: a subfolder for each class, or just pictures. As it stands, the cell lays out ink drawings as
-if they were your own, those to test on in another hand. For photographs take the models on the commented line, which
+if they were your own, those to test on in another style. For photographs take the models on the commented line, which
 are fetched once.
 """
 
@@ -162,7 +162,7 @@ r"""
 learned, zero_shot = made.learner, kd.Learner(vlm)
 rows = {}
 for part, split in {"training": own.train, "test": shown}.items():
-    pixels = kd.Pixels(vlm, split.images)[:]
+    pixels = kd.ImageBatches(vlm, split.images)[:]
     for method, learner in {"zero-shot student": zero_shot, "learned": learned}.items():
         answers = learner(pixels, names).cpu()
         has_labels = bool((split.labels >= 0).all())
@@ -174,7 +174,7 @@ pd.DataFrame(rows).T
 # %% 11-verdict (verdict)
 def sentence(what, split):
     """What these pictures support: the mean difference, with its interval over classes."""
-    pixels = kd.Pixels(vlm, split.images)[:]
+    pixels = kd.ImageBatches(vlm, split.images)[:]
     before, after = ((learner(pixels, names).argmax(1).cpu() == split.labels) for learner in (zero_shot, learned))
     gain, low, high = kd.paired_bootstrap(100.0 * before, 100.0 * after, groups=split.labels)
     seen = "higher" if low > 0 else "lower" if high < 0 else "no difference seen"
@@ -189,7 +189,7 @@ r"""
 ## If the claim falls: a suspect, tested
 
 *No difference seen* on other pictures can have two reasons. The prompt learned nothing; or what it learned belongs to
-the pictures that it learned from. As the folder stands, another hand drew the test pictures. If that is it, the same
+the pictures that it learned from. As the folder stands, the test pictures are in another style. If that is it, the same
 sentence says *higher* of the training pictures. In a folder of yours, have pictures of every kind that you will meet.
 """
 
@@ -203,7 +203,7 @@ r"""
 
 Learned prompts are a few kilobytes; a classifier is the text features of your names. Both remember which model they
 belong to, and the card says what was measured. On the command line it is `kdpl adapt my_pictures --out learned`, then
-`kdpl predict`; `--onnx` also writes image tower and classifier for other programs.
+`kdpl predict`.
 """
 
 # %% 11-take-classifier (try)
