@@ -1,1 +1,1 @@
-"""What knows nothing of the method: shipped files, the disk, threads, optional packages."""
+"""Files, pictures, progress, statistics: code that knows nothing of the method."""

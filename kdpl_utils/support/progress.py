@@ -1,4 +1,4 @@
-"""Progress bars, where they are read."""
+"""Progress bars."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from tqdm import tqdm
 
 
 def progress_bar(*args, **settings) -> tqdm:
-    """``tqdm`` from two seconds on: on standard error in a terminal, but in a notebook among what a cell prints.
-
-    Jupyter shows standard error on red, as if something had gone wrong.
-    """
+    """Show ``tqdm`` from 2 seconds on; in a notebook on standard output, since Jupyter shows errors on red."""
     in_notebook = type(sys.stdout).__module__.startswith("ipykernel")
-    where = sys.stdout if in_notebook else sys.stderr
-    return tqdm(*args, file=where, **{"delay": 2, "leave": False, **settings})
+    stream = sys.stdout if in_notebook else sys.stderr
+    return tqdm(*args, file=stream, **{"delay": 2, "leave": False, **settings})

@@ -1,3 +1,3 @@
 """The version of this library, which the files it writes name."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

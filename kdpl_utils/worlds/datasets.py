@@ -1,15 +1,10 @@
-"""Real data sets: where their files lie, how they are split, what their classes are called.
-
-One entry in ``DATASETS`` and one function in ``lists`` that reads the official lists make the next one. The published
-splits (``split_zhou_*.json``, CoOp) are used where they lie beside the pictures. Where they do not, the same shares are
-cut anew, with a warning.
-"""
+"""Real data sets as worlds, split as published (``split_zhou_*.json`` of CoOp) where that file lies beside them."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,122 +12,86 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..support.disk import as_path, file_digest, file_lock
-from .imagenet import SHIFTS, read_imagenet, read_imagenet_shift
-from .lists import (
-    read_aircraft,
-    read_caltech,
-    read_cars,
-    read_dtd,
-    read_eurosat,
-    read_flowers,
-    read_food,
-    read_pets,
-    read_published_split,
-    read_sun,
-    read_ucf,
-)
+from ..support.disk import file_digest, file_lock
+from .dictionaries import data_folder
+from .lists import aircraft_files, class_folder_files, imagenet_files, published_split, torchvision_files
 from .photos import Files, photo_split, photo_world
 from .world import LazyList, Split, World
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What has to be known of one data set; folders are relative to the root of all data sets."""
+    """What has to be known of one data set.
 
-    read: Callable[[Path], Files]  # the folder of pictures → the official split
-    pictures: tuple[str, ...]  # where that folder may be: torchvision's place and CoOp's
-    template: str  # the teacher's prompt in KDPL
-    archives: tuple[str, ...]  # what to fetch by hand: addresses, or names with the page that has them
-    place: str  # and the folder to put it in
-    split: str = ""  # what the split is without the published one, in words; empty: it is the published one
-    split_file: str = ""  # the published split, which goes before
-    fetch: tuple[str, str] | None = None  # torchvision's class that fetches it, and the folder it is given
-    shifts: tuple[str, ...] = ()  # other data sets with these classes
-    targets: tuple[str, ...] = ()  # other data sets that prompts learned here are taken to
-    size: tuple[int, ...] = ()  # classes, then pictures; of ImageNet without its training pictures and with them
+    Attributes:
+        template: The teacher's prompt in KDPL.
+        pictures: Where the pictures may lie below the root of all data sets: torchvision's place, then CoOp's.
+        size: Classes, then pictures; of ImageNet without its training pictures and with them.
+        split: The published split, a file beside the pictures.
+        kind: torchvision's class.
+        parts: Its official lists.
+        source: What to fetch by hand; empty if torchvision fetches it.
+    """
+
+    template: str
+    pictures: tuple[str, ...]
+    size: tuple[int, ...]
+    split: str = ""
+    kind: str = ""
+    parts: tuple[str, ...] = ()
+    source: str = ""
 
 
-CUT = "a seeded cut of each class into 50 % training, 20 % validation, 30 % test"
-TRAINVAL = "the official trainval and test lists, a seeded 20 % of each class of trainval left for validation"
-CARS_PAGE = "Stanford's page is gone, so look where github.com/pytorch/vision/issues/7545 points"
-OXFORD, PRINCETON = "https://www.robots.ox.ac.uk/~vgg/data", "https://vision.princeton.edu/projects/2010/SUN"
-# torchvision's: the certificate of the authors' own server has expired.
-EUROSAT = (
-    "https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip"
-)
+MIRROR = "https://huggingface.co/zhengli97/prompt_learning_dataset"  # all with their published splits
+HUB = "https://huggingface.co/datasets"
 BERKELEY = "https://people.eecs.berkeley.edu/~hendrycks"
-
-# What the paper transfers ImageNet's prompts to.
-TARGETS = ("caltech101", "oxford_pets", "stanford_cars", "flowers102", "food101", "fgvc_aircraft", "sun397", "dtd",
-           "eurosat", "ucf101")  # fmt: skip
-
+IMAGENET = "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar (https://image-net.org/download, with an account)"
+PHOTO = "a photo of a {}."
 DATASETS = {
     "oxford_pets": Dataset(
-        read_pets, ("oxford-iiit-pet/images", "oxford_pets/images"), "a photo of a {}, a type of pet.",
-        (f"{OXFORD}/pets/data/images.tar.gz", f"{OXFORD}/pets/data/annotations.tar.gz"), "oxford-iiit-pet",
-        TRAINVAL, "split_zhou_OxfordPets.json", ("OxfordIIITPet", ""), size=(37, 7349)),
+        "a photo of a {}, a type of pet.", ("oxford-iiit-pet/images", "oxford_pets/images"), (37, 7349),
+        "split_zhou_OxfordPets.json", "OxfordIIITPet", ("trainval", "test")),
     "caltech101": Dataset(
-        read_caltech, ("caltech101/101_ObjectCategories", "caltech-101/101_ObjectCategories"), "a photo of a {}.",
-        ("https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",), "caltech101",
-        CUT, "split_zhou_Caltech101.json", ("Caltech101", ""), size=(100, 8242)),
+        PHOTO, ("caltech101/101_ObjectCategories", "caltech-101/101_ObjectCategories"), (100, 8242),
+        "split_zhou_Caltech101.json", "Caltech101"),
     "stanford_cars": Dataset(
-        read_cars, ("stanford_cars",), "a photo of a {}.",
-        ("cars_train.tgz", "cars_test.tgz", "car_devkit.tgz", f"cars_test_annos_withlabels.mat ({CARS_PAGE})"),
-        "stanford_cars", TRAINVAL, "split_zhou_StanfordCars.json", size=(196, 16_185)),
+        PHOTO, ("stanford_cars",), (196, 16_185),
+        "split_zhou_StanfordCars.json", "StanfordCars", ("train", "test"), MIRROR),
     "flowers102": Dataset(
-        read_flowers, ("flowers-102/jpg", "oxford_flowers/jpg"), "a photo of a {}, a type of flower.",
-        tuple(f"{OXFORD}/flowers/102/{file}" for file in ("102flowers.tgz", "imagelabels.mat", "setid.mat")),
-        "flowers-102", CUT, "split_zhou_OxfordFlowers.json", ("Flowers102", ""),
-        size=(102, 8189)),
+        "a photo of a {}, a type of flower.", ("flowers-102/jpg", "oxford_flowers/jpg"), (102, 8189),
+        "split_zhou_OxfordFlowers.json", "Flowers102", ("train", "val", "test")),
     "food101": Dataset(
-        read_food, ("food-101/images",), "a photo of {}, a type of food.",
-        ("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",), "",
-        CUT, "split_zhou_Food101.json", ("Food101", ""), size=(101, 101_000)),
+        "a photo of {}, a type of food.", ("food-101/images",), (101, 101_000),
+        "split_zhou_Food101.json", "Food101"),
     "fgvc_aircraft": Dataset(
-        read_aircraft, ("fgvc-aircraft-2013b/data/images", "fgvc_aircraft/images"),
-        "a photo of a {}, a type of aircraft.",
-        (f"{OXFORD}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",), "", fetch=("FGVCAircraft", ""),
-        size=(100, 10_000)),
+        "a photo of a {}, a type of aircraft.", ("fgvc-aircraft-2013b/data/images", "fgvc_aircraft/images"),
+        (100, 10_000), "", "FGVCAircraft"),
     "sun397": Dataset(
-        read_sun, ("sun397/SUN397", "SUN397"), "a photo of a {}.",
-        (f"{PRINCETON}/SUN397.tar.gz",), "",
-        "list 1 of Partitions.zip where it lies beside the pictures, else a seeded 50 of each class for testing, and "
-        "40 and 10 of the rest for training and validation",
-        "split_zhou_SUN397.json", ("SUN397", ""), size=(397, 39_700)),
+        PHOTO, ("SUN397", "sun397/SUN397"), (397, 39_700), "split_zhou_SUN397.json", "SUN397", (), MIRROR),
     "dtd": Dataset(
-        read_dtd, ("dtd/dtd/images", "dtd/images"), "{} texture.",
-        (f"{OXFORD}/dtd/download/dtd-r1.0.1.tar.gz",), "dtd",
-        CUT, "split_zhou_DescribableTextures.json", ("DTD", ""), size=(47, 5640)),
+        "{} texture.", ("dtd/dtd/images", "dtd/images"), (47, 5640), "split_zhou_DescribableTextures.json", "DTD"),
     "eurosat": Dataset(
-        read_eurosat, ("eurosat/2750",), "a centered satellite photo of {}.",
-        (EUROSAT,), "eurosat",
-        CUT, "split_zhou_EuroSAT.json", ("EuroSAT", ""), size=(10, 27_000)),
+        "a centered satellite photo of {}.", ("eurosat/2750",), (10, 27_000), "split_zhou_EuroSAT.json", "EuroSAT"),
     "ucf101": Dataset(
-        read_ucf, ("ucf101/UCF-101-midframes",), "a photo of a person doing {}.",
-        ("UCF-101-midframes.zip (linked in github.com/KaiyangZhou/CoOp, DATASETS.md)",), "ucf101",
-        TRAINVAL + " list 1", "split_zhou_UCF101.json", size=(101, 13_320)),
+        "a photo of a person doing {}.", ("ucf101/UCF-101-midframes",), (101, 13_320), "split_zhou_UCF101.json",
+        source=MIRROR),
     "imagenet": Dataset(
-        read_imagenet, ("imagenet/images", "imagenet"), "a photo of a {}.",
-        ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar",
-         "ILSVRC2012_devkit_t12.tar.gz (https://image-net.org/download, with an account)"),
-        "imagenet", shifts=SHIFTS, targets=TARGETS, size=(1000, 50_000, 1_331_167)),
+        PHOTO, ("imagenet/images", "imagenet"), (1000, 50_000, 1_331_167), source=IMAGENET),
     "imagenetv2": Dataset(
-        read_imagenet_shift, ("imagenetv2/imagenetv2-matched-frequency-format-val",), "a photo of a {}.",
-        ("https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",),
-        "imagenetv2", size=(1000, 10_000)),
+        PHOTO, ("imagenetv2/imagenetv2-matched-frequency-format-val",), (1000, 10_000),
+        source=f"{HUB}/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz"),
     "imagenet_sketch": Dataset(
-        read_imagenet_shift, ("imagenet-sketch/images", "imagenet-sketch/sketch"), "a photo of a {}.",
-        ("https://huggingface.co/datasets/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip",),
-        "imagenet-sketch", size=(1000, 50_889)),
+        PHOTO, ("imagenet-sketch/images", "imagenet-sketch/sketch"), (1000, 50_889),
+        source=f"{HUB}/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip"),
     "imagenet_a": Dataset(
-        read_imagenet_shift, ("imagenet-adversarial/imagenet-a",), "a photo of a {}.",
-        (f"{BERKELEY}/imagenet-a.tar",), "imagenet-adversarial", size=(200, 7500)),
+        PHOTO, ("imagenet-adversarial/imagenet-a",), (200, 7500), source=f"{BERKELEY}/imagenet-a.tar"),
     "imagenet_r": Dataset(
-        read_imagenet_shift, ("imagenet-rendition/imagenet-r",), "a photo of a {}.",
-        (f"{BERKELEY}/imagenet-r.tar",), "imagenet-rendition", size=(200, 30_000)),
+        PHOTO, ("imagenet-rendition/imagenet-r",), (200, 30_000), source=f"{BERKELEY}/imagenet-r.tar"),
 }  # fmt: skip
-
+SHIFTS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")  # of ImageNet
+# To these the paper takes prompts that were learned on ImageNet.
+TARGETS = ("caltech101", "oxford_pets", "stanford_cars", "flowers102", "food101", "fgvc_aircraft", "sun397", "dtd",
+           "eurosat", "ucf101")  # fmt: skip
 PATHMNIST = "https://zenodo.org/records/10519652/files/pathmnist_64.npz"
 PATHMNIST_NAMES = (
     "adipose", "background", "debris", "lymphocytes", "mucus", "smooth muscle", "normal colon mucosa",
@@ -141,101 +100,110 @@ PATHMNIST_NAMES = (
 WORLDS = (*DATASETS, "pathmnist")
 
 
-def data_folder(root: str | Path | None = None) -> Path:
-    """The folder of all data sets; by default ``$KDPL_DATA``, or else ``~/.cache/kdpl``."""
-    return as_path(root or os.environ.get("KDPL_DATA") or "~/.cache/kdpl")
-
-
 def real_world(name: str, root: str | Path | None = None) -> World:
-    """A published data set as a world; fetched through torchvision where it is missing and can be.
+    """Load a published data set; let torchvision fetch it if it is missing.
 
     Raises:
-        FileNotFoundError: it is not there and could not be fetched; says what to put where.
+        FileNotFoundError: It is missing and cannot be fetched; says what to put where.
     """
     root = data_folder(root)
     if name == "pathmnist":
         return _pathmnist(root)
-    data = DATASETS[name]
     files = read_dataset(name, root)
-    world = photo_world(name, files, (data.template,))
-    there = [shift for shift in data.shifts if find_pictures(shift, root)]
-    if missing := set(data.shifts) - set(there):
-        warnings.warn(f"{name} has {len(there)} of {len(data.shifts)} shifts: {', '.join(sorted(missing))} missing in "
-                      f"{root}.", stacklevel=3)  # fmt: skip
-    shifts = {shift: _shift(read_dataset(shift, root), files.classnames) for shift in there}
-    return replace(world, shifts=shifts, targets=data.targets)
+    world = photo_world(name, files, (DATASETS[name].template,))
+    if name != "imagenet":
+        return world
+    present = [shift for shift in SHIFTS if find_pictures(shift, root)]
+    if absent := sorted({*SHIFTS} - {*present}):
+        warnings.warn(f"{len(absent)} of imagenet's 4 shifts are not in {root}: {', '.join(absent)}.", stacklevel=3)
+    shifts = {shift: _shift(read_dataset(shift, root), files.classnames) for shift in present}
+    return replace(world, shifts=shifts, targets=TARGETS)
 
 
 def _shift(files: Files, classnames: Sequence[str]) -> Split:
-    """The test pictures of another set, labelled by these class names; of other classes, none."""
+    """Label the test pictures of another set by these class names."""
     label = {name: y for y, name in enumerate(classnames)}
-    known = [label.get(name) for name in files.classnames]
-    return photo_split([(path, known[y]) for path, y in files.test if known[y] is not None])
+    names = files.classnames
+    return photo_split([(path, label[names[y]]) for path, y in files.test if names[y] in label])
 
 
 def find_pictures(name: str, root: Path) -> Path | None:
-    """The folder of a data set's pictures, in torchvision's place or CoOp's; nothing is read or fetched."""
+    """Return the folder of a data set's pictures, None if it is missing."""
     return next((root / place for place in DATASETS[name].pictures if (root / place).is_dir()), None)
 
 
 def read_dataset(name: str, root: Path) -> Files:
-    """Paths, labels and class names of a data set."""
+    """Return paths, labels and class names of a data set."""
     data = DATASETS[name]
     pictures = find_pictures(name, root) or _fetch(name, root)
     folders = [folder for folder in (pictures, *pictures.parents) if folder.is_relative_to(root)]
-    published = next((f / data.split_file for f in folders if data.split_file and (f / data.split_file).exists()), None)
+    published = next((f / data.split for f in folders if data.split and (f / data.split).exists()), None)
+    if data.split and not published:
+        _without_split(name, pictures, root)
     try:
-        files = read_published_split(published, pictures) if published else data.read(pictures)
-    except FileNotFoundError as error:
-        raise _missing(name, root, f"is incomplete ({error.filename}: {error.strerror})") from error
-    except (ValueError, KeyError, IndexError, TypeError) as error:  # what a list that was cut short raises
-        where = published or f"a list of {name} in {pictures.parent}"
-        raise ValueError(f"{where} is not as published, or cut short ({error!r}): fetch it again.") from error
-    _check_whole(name, root, files)
-    if not published and data.split:
-        where = root / data.place / data.split_file
-        warnings.warn(f"{where} is not there, so {name} is split otherwise: {data.split}.", stacklevel=4)
+        files = published_split(published, pictures) if published else _unpublished(name, pictures, root)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
+        lists = published or f"a list of {name} in {pictures.parent}"
+        raise ValueError(f"{lists} is missing, cut short or not as published ({error}): fetch it again.") from error
+    _check_whole(name, pictures, files)
     return files._replace(classnames=[title.replace("_", " ") for title in files.classnames])
+
+
+def _without_split(name: str, pictures: Path, root: Path) -> None:
+    """Warn that the published split is missing; refuse a data set that has no other lists."""
+    data = DATASETS[name]
+    what = f"{data.split} is not beside {pictures}: fetch it from {MIRROR}"
+    if not data.kind or (data.parts and pictures != root / data.pictures[0]):
+        raise FileNotFoundError(f"{what}.")
+    warnings.warn(f"{what}; until then {name} is split otherwise than published.", stacklevel=5)
+
+
+def _unpublished(name: str, pictures: Path, root: Path) -> Files:
+    """Read the official lists, or cut the classes anew."""
+    data = DATASETS[name]
+    if not data.split:
+        return aircraft_files(pictures) if data.kind else imagenet_files(pictures)
+    if data.parts or name == "sun397":
+        return torchvision_files(data.kind, root if data.parts else pictures.parent, data.parts, key=name)
+    return class_folder_files(pictures, key=name)
 
 
 def _fetch(name: str, root: Path) -> Path:
     """Let torchvision download and unpack a data set, one process at a time."""
     data = DATASETS[name]
-    if data.fetch is None:
-        raise _missing(name, root, f"is not in {root} and cannot be fetched automatically")
+    if data.source:
+        raise FileNotFoundError(f"{name} is not in {root}: put {data.source} in {root / data.pictures[0]}, unpacked.")
     import torchvision.datasets
 
-    kind, folder = data.fetch
     try:
         with file_lock(root / f".fetching-{name}.lock", f"fetching {name}"):
             if not find_pictures(name, root):
-                getattr(torchvision.datasets, kind)(root / folder, download=True)
-    except (OSError, RuntimeError) as error:  # no network, a broken archive, a folder that cannot be written
-        raise _missing(name, root, f"is not in {root} and could not be fetched ({error})") from error
-    return find_pictures(name, root)
+                getattr(torchvision.datasets, data.kind)(root, download=True)
+            return find_pictures(name, root)
+    except (OSError, RuntimeError) as error:  # no network, a broken archive, a folder that is not writable
+        raise FileNotFoundError(
+            f"{name} is not in {root} and could not be fetched ({error}): where there is a network, run "
+            f"torchvision.datasets.{data.kind}({str(root)!r}, download=True), and copy {root / data.pictures[0]}."
+        ) from error
 
 
-def _missing(name: str, root: Path, what: str) -> FileNotFoundError:
-    """One sentence that says what is missing, what to fetch, and where to put it."""
-    data = DATASETS[name]
-    return FileNotFoundError(f"{name} {what}: put {' and '.join(data.archives)} in {root / data.place}, unpacked.")
-
-
-def _check_whole(name: str, root: Path, files: Files) -> None:
+def _check_whole(name: str, pictures: Path, files: Files) -> None:
     """Refuse a data set of which classes or listed pictures are missing; warn if it has fewer than published."""
-    data = DATASETS[name]
+    classes, *sizes = DATASETS[name].size
     paths = [path for part in files[1:] for path, _ in part]
-    if data.size and len(files.classnames) != data.size[0]:
-        raise _missing(name, root, f"is incomplete: it has {len(files.classnames)} classes, and not {data.size[0]}")
-    if not data.shifts and (gone := [path for path in paths if not os.path.exists(path)]):
-        raise _missing(name, root, f"is incomplete: {len(gone)} of its pictures are missing ({gone[0]})")
-    if data.size and len(paths) not in data.size[1:]:
-        published = " or ".join(f"{number:,}" for number in data.size[1:])
-        warnings.warn(f"{name} has {len(paths):,} pictures, and not {published} as published.", stacklevel=5)
+    problem = ""
+    if len(files.classnames) != classes:
+        problem = f"{len(files.classnames)} classes of {classes}"
+    elif name != "imagenet" and (gone := [path for path in paths if not os.path.exists(path)]):
+        problem = f"all but {len(gone)} of its pictures, such as {gone[0]}"
+    if problem:
+        raise FileNotFoundError(f"{name} is incomplete: {pictures} has {problem}. Remove it and fetch it again.")
+    if len(paths) not in sizes:
+        warnings.warn(f"{name} has {len(paths):,} pictures, published are {sizes[-1]:,}.", stacklevel=5)
 
 
 def _pathmnist(root: Path) -> World:
-    """The largest of MedMNIST's files that is there, as arrays in memory."""
+    """Read the largest of MedMNIST's files that is there."""
     files = [root / "medmnist" / f"pathmnist{size}.npz" for size in ("_224", "_128", "_64", "")]
     path = next((file for file in files if file.exists()), None)
     if path is None:

@@ -1,7 +1,4 @@
-"""A *world*: pictures, class names, splits, a dictionary of names, and the models that go with them.
-
-Pictures are lazy throughout: drawn, opened or cropped when looked at.
-"""
+"""A *world*: pictures, class names, splits, a dictionary, and models. A picture is drawn or opened when looked at."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from ..support.pictures import as_picture
 
 
 class LazyList(Sequence):
-    """A sequence of ``n`` items, item i made by ``make(i)`` when it is asked for."""
+    """A sequence of ``n`` items; item i is made by ``make(i)`` when it is asked for."""
 
     def __init__(self, n: int, make: Callable[[int], Image.Image]):
         self.n, self.make = n, make
@@ -42,9 +39,9 @@ class Split:
     """N pictures (PIL, RGB) and their labels (N,); -1 where a picture has none.
 
     Attributes:
-        images: a sequence of PIL pictures or paths, each opened or drawn when it is looked at.
-        key: identifies these pictures in this order, for features kept on disk; empty if that is unknown.
-        unusable_because: of a split without pictures or without labels, the sentence that says so and what to do.
+        images: A sequence of PIL pictures or paths.
+        key: Identifies these pictures in this order, for features kept on disk; empty if that is unknown.
+        unusable_because: Why a split without pictures or labels cannot be used, in a sentence.
     """
 
     images: Sequence[Image.Image]
@@ -55,27 +52,23 @@ class Split:
     def __post_init__(self):
         labels = torch.as_tensor(self.labels, dtype=torch.long)
         if len(labels) != len(self.images):
-            raise ValueError(
-                f"There are {len(labels)} labels for {len(self.images)} pictures: give one for each, or -1."
-            )
+            raise ValueError(f"{len(labels)} labels for {len(self.images)} pictures: give one for each, or -1.")
         object.__setattr__(self, "labels", labels)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, indices: Sequence[int]) -> Split:
-        """Only these pictures, in this order; nothing is opened or drawn yet."""
+        """Return only these pictures, in this order; nothing is opened or drawn yet."""
         rows = torch.as_tensor(indices, dtype=torch.long).tolist()
         images = LazyList(len(rows), lambda i: self.images[rows[i]])
         return replace(self, images=images, labels=self.labels[rows], key=self.key and digest(self.key, rows))
 
     def of_classes(self, classes: Sequence[int]) -> Split:
-        """The pictures of these classes only, labels renumbered from 0: label k means ``classes[k]``.
-
-        With ``split.labels.unique().tolist()`` a shift that has 200 of 1,000 classes is tested among those 200 names.
+        """Return the pictures of these classes; labels are renumbered from 0: label k means ``classes[k]``.
 
         Raises:
-            ValueError: the split has no pictures or no labels; says why.
+            ValueError: The split has no pictures or no labels; says why.
         """
         if self.unusable_because:
             raise ValueError(self.unusable_because)
@@ -84,18 +77,11 @@ class Split:
         return replace(kept, labels=torch.tensor([new_label[label] for label in kept.labels.tolist()]).long())
 
     def crops(self, views: int, seed: int) -> Split:
-        """``views`` random crops of each picture (``random_crops``), all first views before all second ones.
-
-        With 0 views it is the split as it is.
-        """
+        """Return ``views`` random crops of each picture (``random_crops``); with 0 the pictures as they are."""
         if views == 0:
             return self
         key = self.key and f"{self.key}/{views} views/seed {seed}"
         return replace(self, images=random_crops(self.images, views, seed), labels=self.labels.repeat(views), key=key)
-
-
-def _no_pictures() -> Split:
-    return Split(LazyList(0, lambda i: None), torch.empty(0), unusable_because="This world has no such pictures.")
 
 
 @dataclass(frozen=True)
@@ -104,20 +90,19 @@ class World:
 
     Attributes:
         classnames: C names; a label is an index into them.
-        train: pictures to adapt with.
-        test: pictures of the same kind, others than those.
-        shifts: the same classes in another style, by style; ``labels.unique()`` says which of the classes.
-        templates: sentences with ``{}`` for the name, or a dict from names to sentences of their own.
-        base, novel: the two halves of the classes (``base_novel``).
-        dictionary: thousands of names for class-agnostic learning, none twice.
+        train: Pictures to adapt with.
+        test: Other pictures of the same kind.
+        shifts: The same classes in another style, by style; ``labels.unique()`` says which of the classes.
+        templates: Sentences with ``{}`` for the name, or a dict from names to sentences of their own.
+        base, novel: The two halves of the classes (``base_novel``).
+        dictionary: Thousands of names for class-agnostic learning, none twice.
         students, teachers: (name, pretrained) pairs, teachers by size; ``student`` and ``teacher`` are the defaults.
-        recipes: for a learner's name the arguments of ``Recipe`` that differ here from its published recipe.
-        views: random crops of each training picture in the paper's comparisons; 0 takes the pictures as they are.
-        targets: worlds to which the paper's comparison takes prompts learned here (cross-dataset); may be empty.
-        shots_as_published: whether few shots are the very pictures that the published code draws (``coop_few_shot``).
-        transformer: the student of comparisons in which all learners take part: it must be a vision transformer.
-        val: pictures for choosing settings, of the same kind and in neither of the others; may be empty.  Published
-            runs draw min(shots, 4) of a class.
+        recipes: A learner's name → the arguments of ``Recipe`` that differ here from its published recipe.
+        views: Random crops of each training picture in the paper's comparisons; 0 takes the pictures as they are.
+        targets: Worlds to which the paper's comparison takes prompts learned here (cross-dataset).
+        shots_as_published: Whether few shots are the pictures that the published code draws (``coop_few_shot``).
+        transformer: The student of comparisons of all learners, some of which need a vision transformer.
+        val: Pictures for choosing settings, in neither of the others; may be empty.
     """
 
     name: str
@@ -138,30 +123,30 @@ class World:
     targets: tuple[str, ...] = ()
     shots_as_published: bool = True
     transformer: tuple[str, str | None] | None = None
-    val: Split = field(default_factory=_no_pictures)
+    val: Split = Split((), torch.empty(0), unusable_because="This world has no validation pictures.")
 
     @property
     def recipe(self) -> dict[str, float]:
-        """CoOp's of ``recipes``: what the lessons train with, as arguments of ``Recipe``."""
+        """What the lessons train CoOp with, as arguments of ``Recipe``."""
         return self.recipes.get("coop", {})
 
 
 def base_novel(n_classes: int) -> tuple[range, range]:
-    """The first ⌈C/2⌉ classes and the rest (CoCoOp's rule; arXiv 2203.05557, section 4.1)."""
+    """Return the first ⌈C/2⌉ classes and the rest (CoCoOp, arXiv 2203.05557, section 4.1)."""
     half = math.ceil(n_classes / 2)
     return range(half), range(half, n_classes)
 
 
 def of_classes(split: Split, classes: Sequence[int]) -> Split:
-    """``split.of_classes(classes)``."""
+    """Return ``split.of_classes(classes)``."""
     return split.of_classes(classes)
 
 
 def random_crops(images: Sequence, views: int, seed: int, scale: tuple[float, float] = (0.08, 1.0)) -> Sequence:
-    """CoOp's augmentation, drawn once: ``views`` crops of each picture, so that features can be cached.
+    """Draw CoOp's augmentation once, so that features can be cached.
 
-    Item ``v * len(images) + n`` is view v of picture n, a pure function of (seed, item): a random part of its area
-    (aspect 3:4 to 4:3), resized to a square of the picture's shorter side, at most 336 px, mirrored half the time.
+    Item ``v * len(images) + n`` is view v of picture n, a function of (seed, item): a random part of its area (aspect
+    3:4 to 4:3), resized to a square of the picture's shorter side, at most 336 px, mirrored half the time.
     """
 
     def crop(i: int) -> Image.Image:

@@ -13,7 +13,7 @@ from safetensors import safe_open
 import pretrain
 from kdpl_utils.support.shipped import data_file
 from kdpl_utils.worlds import drawings as emoji
-from kdpl_utils.worlds.emoji import EMOJI_STUDENTS, EMOJI_TEACHERS, HANDS, classes_of, emoji_names
+from kdpl_utils.worlds.emoji import EMOJI_STUDENTS, EMOJI_TEACHERS, STYLES, classes_of, emoji_names
 from kdpl_utils.worlds.load import load_world, world_names
 from kdpl_utils.worlds.world import of_classes, random_crops
 
@@ -36,22 +36,22 @@ def digest(images):
 def test_each_group_is_a_data_set_with_enough_pictures(name):
     world, meta = load_world(name), emoji.metadata()
     kind, group = name.split("/")
-    hands = HANDS[kind]
+    styles = STYLES[kind]
     concepts = {c["name"]: i for i, c in enumerate(meta["concepts"])}
     ids = [concepts[c] for c in world.classnames]
     drawn = [
-        set(meta["styles"][style]["drawn"]) for roles in HANDS.values() for role in astuple(roles) for style in role
+        set(meta["styles"][style]["drawn"]) for roles in STYLES.values() for role in astuple(roles) for style in role
     ]
     kept = {i for i, c in enumerate(meta["concepts"]) if c["group"] == group and all(i in d for d in drawn)}
     assert world.name == name and len(ids) >= 50 and set(ids) == kept
     assert list(world.classnames) == sorted(world.classnames, key=str.lower)
     assert [*world.base, *world.novel] == list(range(len(ids)))
     assert world.train.labels.bincount().tolist() == [32] * len(ids)
-    assert tuple(world.shifts) == hands.shifts and bool(len(world.val)) == bool(hands.val)
-    judged = [world.test] + [world.val] * bool(hands.val)
+    assert tuple(world.shifts) == styles.shifts and bool(len(world.val)) == bool(styles.val)
+    judged = [world.test] + [world.val] * bool(styles.val)
     for half in (world.base, world.novel):
         assert all(len(of_classes(split, half)) >= 1000 for split in judged)
-        assert not hands.shifts or sum(len(of_classes(split, half)) for split in world.shifts.values()) >= 1000
+        assert not styles.shifts or sum(len(of_classes(split, half)) for split in world.shifts.values()) >= 1000
     for split in (world.train, *judged, *world.shifts.values()):
         counts = split.labels.bincount(minlength=len(ids))
         assert len(split.images) == len(split.labels) and (counts == counts[0]).all()
@@ -69,40 +69,40 @@ def test_the_default_worlds_are_food(world):
 # No leaks
 
 
-@pytest.mark.parametrize("kind", HANDS)
-def test_no_hand_has_two_roles(kind):
-    hands = [hand for role in astuple(HANDS[kind]) for hand in role]
-    assert len(set(hands)) == len(hands) and set(hands) <= set(emoji.metadata()["styles"])
+@pytest.mark.parametrize("kind", STYLES)
+def test_no_style_has_two_roles(kind):
+    styles = [style for role in astuple(STYLES[kind]) for style in role]
+    assert len(set(styles)) == len(styles) and set(styles) <= set(emoji.metadata()["styles"])
 
 
-@pytest.mark.parametrize("kind", HANDS)
+@pytest.mark.parametrize("kind", STYLES)
 def test_no_model_has_seen_a_hand_that_it_is_tested_on_and_no_student_one_that_it_learns_from(kind):
-    hands = HANDS[kind]
+    styles = STYLES[kind]
     seen = {name: set(recipe.styles) for name, recipe in pretrain.RECIPES.items()}
     assert set(seen) == {name for name, _ in (*EMOJI_STUDENTS, *EMOJI_TEACHERS)}
     for name, styles in seen.items():
-        assert not styles & {*hands.test, *hands.shifts, *hands.val}, name
+        assert not styles & {*styles.test, *styles.shifts, *styles.val}, name
         if name.startswith("emoji-student"):
-            assert not styles & set(hands.adaptation), name
+            assert not styles & set(styles.adaptation), name
 
 
 def test_the_shipped_weights_say_what_they_were_trained_on():
-    """The recipe in the file of each model, not only the script's of today, is free of the tested hands."""
+    """The recipe in the file of each model, not only the script's of today, is free of the tested styles."""
     for name, _ in (*EMOJI_STUDENTS, *EMOJI_TEACHERS):
         with safe_open(data_file(f"models/{name}.safetensors"), "pt") as weights:
             recipe = weights.metadata()["recipe"]
-        tested = [hand for hands in HANDS.values() for hand in (*hands.test, *hands.shifts, *hands.val)]
-        assert "'captions'" in recipe and "'noto'" in recipe and not any(f"'{hand}'" in recipe for hand in tested), name
+        tested = [style for styles in STYLES.values() for style in (*styles.test, *styles.shifts, *styles.val)]
+        assert "'captions'" in recipe and "'noto'" in recipe and not any(f"'{style}'" in recipe for style in tested), name
 
 
 def test_no_drawing_of_a_test_is_one_that_was_learned_from():
-    """Nor a copy of one under another hand's name: the outlines differ, drawing by drawing."""
-    for hands in HANDS.values():
-        for tested in hands.test:
-            for other in (*hands.adaptation, *hands.val):
+    """Nor a copy of one under another style's name: the outlines differ, drawing by drawing."""
+    for styles in STYLES.values():
+        for tested in styles.test:
+            for other in (*styles.adaptation, *styles.val):
                 outlines = [
-                    emoji.sprites(hand)[torch.tensor(classes_of("objects"))][:, 3].float() / 255
-                    for hand in (tested, other)
+                    emoji.sprites(style)[torch.tensor(classes_of("objects"))][:, 3].float() / 255
+                    for style in (tested, other)
                 ]
                 difference = (outlines[0] - outlines[1]).abs().mean(dim=(1, 2))
                 assert difference.min() > 0.001, (tested, other)

@@ -1,42 +1,46 @@
+"""Folders of pictures: three layouts, or a sentence."""
+
 import warnings
-from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 import kdpl_utils as kd
 from kdpl_utils.worlds import photos
+from kdpl_utils.worlds.folders import find_pictures, folder_world
 from kdpl_utils.worlds.load import load_world
-from kdpl_utils.worlds.photo_worlds import folder_world
 
 
-def picture(path, grey):
+def picture(path, red):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (6, 4), (grey, 0, 0)).save(path)
+    Image.new("RGB", (6, 4), (red, 0, 0)).save(path)
 
 
-def greys(split):
+def reds(split):
     return [image.getpixel((0, 0))[0] for image in split.images]
+
+
+def tree(folder, *files):
+    for number, file in enumerate(files):
+        picture(folder / file, number)
+    return folder
 
 
 @pytest.fixture
 def flat(tmp_path):
-    """Five pictures and what lies beside pictures."""
-    for grey, name in enumerate(["b.png", "a.PNG", "sub.png", "d.webp", "c.bmp"]):
-        picture(tmp_path / name, 10 * grey)
+    """Four pictures and what lies beside pictures."""
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "._a.png").write_bytes(b"hidden")
     picture(tmp_path / ".thumbnails" / "a.png", 250)
-    return tmp_path
+    return tree(tmp_path, "b.png", "a.PNG", "d.webp", "c.bmp")
 
 
 @pytest.fixture
-def labelled(tmp_path):
-    """Three subfolders with pictures, ten each, some of them deeper; one without."""
+def classes(tmp_path):
+    """Three subfolders with ten pictures each; one without."""
     for label, name in enumerate(["cherry_tree", "Ash", "beech"]):
         for number in range(10):
-            picture(tmp_path / name / ("deep" if number % 2 else ".") / f"{number}.png", 20 * label + number)
+            picture(tmp_path / name / f"{number}.png", 20 * label + number)
     (tmp_path / "notes").mkdir()
     return tmp_path
 
@@ -45,139 +49,152 @@ def test_pictures_without_names_are_for_class_agnostic_learning(flat):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         world = load_world(str(flat))
-    assert sorted(greys(world.train)) == [0, 10, 20, 30, 40] and world.train.labels.tolist() == [-1] * 5
+    assert sorted(reds(world.train)) == [0, 1, 2, 3] and world.train.labels.tolist() == [-1] * 4
     assert world.name == flat.name and world.classnames == () and (world.base, world.novel) == (range(0), range(0, 0))
     assert len(world.test) == len(world.val) == 0 and len(world.dictionary) > 20_000
-    assert world.student == ("ViT-B-32-quickgelu", "openai")
-    for split, what in ((world.test, "nothing can be scored on them"), (world.train, "learn from world.train")):
-        with pytest.raises(ValueError, match=what):
+    for split in (world.test, world.train, world.train.subset([0, 1])):
+        with pytest.raises(ValueError, match="have no labels: nothing can be scored"):
             kd.of_classes(split, world.base)
-    with pytest.raises(ValueError, match="learn from world.train"):  # also of some of them
-        kd.of_classes(world.train.subset([0, 1]), world.base)
-    with pytest.raises(ValueError, match="no labels"):
-        kd.few_shot(world.train.labels, 1, seed=0)
 
 
 def test_pictures_with_a_list_of_names(flat):
     world = folder_world(flat, ["oak", "ash"], templates=["a drawing of a {}."], dictionary=["oak", "elm"])
     assert world.classnames == ("oak", "ash") and (world.base, world.novel) == (range(2), range(2, 2))
     assert world.templates == ("a drawing of a {}.",) and world.dictionary == ("oak", "elm")
-    assert world.train.labels.tolist() == [-1] * 5
-    with pytest.raises(ValueError, match="'oak' occurs twice"):
-        folder_world(flat, ["oak", "oak"])
-    with pytest.raises(ValueError, match="give a list of names"):
-        folder_world(flat, {"oak": "Oak"})
+    assert world.train.labels.tolist() == [-1] * 4
 
 
-def test_load_world_hands_the_dictionary_on(flat):
-    assert load_world(flat, dictionary=["oak", "elm"]).dictionary == ("oak", "elm")
-    with pytest.raises(ValueError, match="no name in it"):
-        load_world(flat, dictionary=[])
-
-
-def test_subfolders_are_classes(labelled):
-    with pytest.warns(UserWarning, match="no subfolders train and test, so each class is cut"):
-        world = load_world(labelled)
-    assert world.classnames == ("Ash", "beech", "cherry tree")  # in the order of list.sort(), as CoOp's data sets
+def test_subfolders_are_classes(classes):
+    with pytest.warns(UserWarning, match="no subfolders train and test: each class is cut"):
+        world = load_world(classes)
+    assert world.classnames == ("Ash", "beech", "cherry tree")
     every = []
     for split, size in ((world.train, 5), (world.val, 2), (world.test, 3)):
         assert split.labels.bincount().tolist() == [size] * 3
-        every += greys(split)
-        assert [{0: 2, 1: 0, 2: 1}[grey // 20] for grey in greys(split)] == split.labels.tolist()
+        assert [{0: 2, 1: 0, 2: 1}[red // 20] for red in reds(split)] == split.labels.tolist()
+        every += reds(split)
     assert len(set(every)) == 30
-    assert len(kd.of_classes(world.test, world.base)) == 6
 
 
-def test_the_cut_stays_where_the_folder_is_moved(labelled):
-    with pytest.warns(UserWarning):
-        first = greys(load_world(labelled).train)
-        moved = labelled.rename(labelled.with_name("moved"))
-        assert greys(load_world(moved).train) == first
+@pytest.mark.filterwarnings("ignore")
+def test_the_cut_stays_where_the_folder_is_moved_or_gets_another_class(classes, tmp_path_factory):
+    first = reds(load_world(classes).train)
+    moved = classes.rename(tmp_path_factory.mktemp("other") / "moved")
+    assert reds(load_world(moved).train) == first
+    tree(moved, "Acacia/1.png", "Acacia/2.png")
+    assert reds(load_world(moved).train)[1:] == first
 
 
-def test_a_folder_with_train_and_test_is_not_cut(tmp_path):
-    for part, names in (("train", ["a", "b"]), ("test", ["a", "b"]), ("val", ["a"])):
-        for name in names:
-            picture(tmp_path / part / name / "1.png", 2 * ord(name) + len(part))
+@pytest.mark.parametrize("train, val, test", [("train", "val", "test"), ("Training", "valid", "TEST")])
+def test_a_folder_with_parts_is_not_cut(tmp_path, train, val, test):
+    tree(tmp_path, f"{train}/a/1.png", f"{train}/b/1.png", f"{test}/a/1.png", f"{test}/b/1.png", f"{val}/a/1.png")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         world = load_world(tmp_path)
     assert world.classnames == ("a", "b")
-    assert (world.train.labels.tolist(), greys(world.train)) == ([0, 1], [2 * ord("a") + 5, 2 * ord("b") + 5])
-    assert (world.test.labels.tolist(), greys(world.test)) == ([0, 1], [2 * ord("a") + 4, 2 * ord("b") + 4])
-    assert (world.val.labels.tolist(), greys(world.val)) == ([0], [2 * ord("a") + 3])
+    for split, expected, labels in (
+        (world.train, [0, 1], [0, 1]),
+        (world.test, [2, 3], [0, 1]),
+        (world.val, [4], [0]),
+    ):
+        assert reds(split) == expected and split.labels.tolist() == labels
 
 
-def test_a_train_may_be_a_class(tmp_path):
-    for vehicle in ("train", "plane"):
-        picture(tmp_path / vehicle / "old" / "1.png", 1)
-    with pytest.warns(UserWarning, match="The subfolder train is taken for a class"):
-        assert load_world(tmp_path).classnames == ("plane", "train")
+def test_without_test_pictures_the_validation_pictures_are_tested_on(tmp_path):
+    tree(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png")
+    with pytest.warns(UserWarning, match="validation pictures are tested on"):
+        world = load_world(tmp_path)
+    assert reds(world.test) == [2, 3] and len(world.val) == 0
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["pets/cat/1.png", "pets/dog/1.png"],  # a wrapper
+        ["train/cat/1.png", "train/dog/1.png", "test/1.png"],
+        ["cat/1.png", "dog/1.png", "stray.png"],
+        ["cat/1.png", "dog/black/1.png"],
+        ["images/1.png"],
+        ["train/pets/1.png", "test/pets/1.png"],
+    ],
+)
+def test_another_layout_is_refused_in_a_sentence_that_shows_the_three(tmp_path, files):
+    with pytest.raises(ValueError, match=f"{tmp_path} has .*FOLDER/<class>/….*FOLDER/train/<class>/….*all in FOLDER"):
+        load_world(tree(tmp_path, *files))
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_subfolders_can_be_renamed(labelled):
-    assert folder_world(labelled, ["x", "y", "z"]).classnames == ("x", "y", "z")
-    assert folder_world(labelled, {"Ash": "ash tree"}).classnames == ("ash tree", "beech", "cherry tree")
-    with pytest.raises(ValueError, match="2 names for the 3 subfolders .* in the order Ash, beech, cherry_tree"):
-        folder_world(labelled, ["x", "y"])
-    with pytest.raises(ValueError, match="no subfolder 'elm': it has Ash, beech, cherry_tree"):
-        folder_world(labelled, {"elm": "Elm"})
-    with pytest.raises(ValueError, match="'x' occurs twice"):
-        folder_world(labelled, ["x", "x", "z"])
-
-
-def test_labels_may_be_ignored(labelled):
-    world = folder_world(labelled, labelled=False)
+def test_labels_may_be_ignored(classes):
+    world = folder_world(classes, labelled=False)
     assert len(world.train) == 30 and set(world.train.labels.tolist()) == {-1} and world.classnames == ()
 
 
-def test_both_in_and_beside_subfolders_has_to_be_said(labelled):
-    for number in range(4):
-        picture(labelled / f"{number}.png", 200)
-    with pytest.raises(ValueError, match="4 pictures lie in the folder itself and 30 in subfolders: .*labelled=False"):
-        load_world(labelled)
-    assert len(folder_world(labelled, labelled=False).train) == 34
-    with pytest.warns(UserWarning, match="4 pictures lie in no subfolder and are left out"):
-        assert len(folder_world(labelled, labelled=True).train) == 15
+@pytest.mark.filterwarnings("ignore")
+def test_the_folders_own_names_may_come_in_any_order(classes):
+    assert folder_world(classes, ["beech", "cherry tree", "ash"]).classnames == ("Ash", "beech", "cherry tree")
+    assert folder_world(classes, {"Ash": "ash tree"}).classnames == ("ash tree", "beech", "cherry tree")
 
 
-def test_unreadable_files_are_named_and_left_out(flat, monkeypatch):
-    for n in range(6):
-        (flat / f"bad{n}.jpg").write_bytes(b"no picture")
-    with pytest.warns(UserWarning, match=r"^6 of 11 pictures .* left out: .*bad0.jpg .*bad4.jpg .*And 1 more."):
-        world = load_world(flat)
-    assert len(world.train) == 5
-    monkeypatch.setattr(photos, "CHECKED", 3)  # among very many they are found later
-    world = load_world(flat)
-    assert len(world.train) == 11
-    with pytest.raises(ValueError, match="bad0.jpg cannot be read as a picture"):
-        list(world.train.images)
+def test_other_names_are_paired_by_position_and_only_where_that_is_safe(classes):
+    with pytest.warns(UserWarning, match="paired with its subfolders: {'Ash': 'x', 'beech': 'y', 'cherry_tree': 'z'}"):
+        assert folder_world(classes, ["x", "y", "z"]).classnames == ("x", "y", "z")
+    for names, problem in (
+        (["x", "y"], "2 names for the 3 subfolders"),
+        (["beech", "x", "y"], "'beech' is a subfolder"),
+        ({"elm": "Elm"}, "no subfolder 'elm'"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            folder_world(classes, names)
 
 
-def test_a_folder_that_is_none_or_empty(tmp_path):
-    for name in (str(tmp_path / "nowhere"), Path("nowhere"), "./nowhere", "~/nowhere/at/all"):
+@pytest.mark.filterwarnings("ignore")
+def test_numbered_folders_are_sorted_as_numbers(tmp_path):
+    tree(tmp_path, "10/1.png", "9/1.png", "0/1.png")
+    assert load_world(tmp_path).classnames == ("0", "9", "10")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_links_are_followed_and_circles_are_not(tmp_path):
+    tree(tmp_path, "elsewhere/oak/1.png", "here/ash/1.png")
+    (tmp_path / "here" / "oak").symlink_to(tmp_path / "elsewhere" / "oak")
+    (tmp_path / "here" / "ash" / "again").symlink_to(tmp_path / "here")
+    assert load_world(tmp_path / "here").classnames == ("ash", "oak")
+
+
+def test_a_folder_that_is_missing_or_empty(tmp_path):
+    for name in (str(tmp_path / "nowhere"), "./nowhere", "~/nowhere/at/all"):
         with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere"):
             load_world(name)
-    with pytest.raises(ValueError, match="no pictures that can be read: put JPEG or PNG files there"):
+    with pytest.raises(FileNotFoundError, match="has no .jpg.*FOLDER/<class>"):
         load_world(tmp_path)
-    picture(tmp_path / "a.png", 1)
-    with pytest.raises(ValueError, match="no pictures in subfolders"):
-        folder_world(tmp_path, labelled=True)
 
 
-def test_a_folder_beside_the_notebook_needs_no_dot(labelled, monkeypatch):
-    monkeypatch.chdir(labelled.parent)
-    with pytest.warns(UserWarning):
-        assert load_world(labelled.name).classnames[0] == "Ash"
+def test_files_of_other_kinds_are_reported(tmp_path):
+    for name in ("1.heic", "2.HEIC", "3.svg"):
+        (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match="2 .heic, 1 .svg"):
+        load_world(tmp_path)
+    tree(tmp_path, "a.png")
+    with pytest.warns(UserWarning, match="2 .heic, 1 .svg are not opened"):
+        assert list(find_pictures(tmp_path)) == [str(tmp_path / "a.png")]
 
 
-def test_very_many_are_not_decoded_before_they_are_looked_at(flat, monkeypatch):
-    monkeypatch.setattr(photos, "CHECKED", 3)
-    monkeypatch.setattr(Image.Image, "convert", None)
-    world = load_world(flat)
-    with pytest.raises(ValueError, match="cannot be read as a picture"):
-        world.train.images[0]
+def test_no_picture_is_decoded_before_it_is_looked_at(flat, monkeypatch):
+    (flat / "broken.jpg").write_bytes(b"no picture")
+    monkeypatch.setattr(photos, "open_picture", None)
+    assert len(load_world(flat).train) == 5
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="broken.jpg cannot be read"):
+        list(load_world(flat).train.images)
+
+
+@pytest.mark.parametrize("read", [2000, 2])
+def test_a_key_tells_pictures_from_others(flat, monkeypatch, read):
+    monkeypatch.setattr(photos, "READ", read)
+    key = load_world(flat).train.key
+    assert load_world(flat).train.key == key
+    picture(flat / "b.png", 99)
+    assert load_world(flat).train.key != key
 
 
 def test_photographs_stand_upright(tmp_path):
@@ -187,31 +204,8 @@ def test_photographs_stand_upright(tmp_path):
     assert load_world(tmp_path).train.images[0].size == (4, 6)
 
 
-def test_a_prompt_is_learned_from_a_folder_without_labels_or_names(flat):
-    """The cells of the class-agnostic notebook run on it, with the emoji models."""
-    world = folder_world(flat, dictionary=["apple", "bread", "cheese", "egg"])
-    student, teacher = kd.load_vlm("emoji-student-rn"), kd.load_vlm("emoji-teacher-small")
-    images, seen = (kd.encode_images(vlm, world.train.images) for vlm in (student, teacher))
-    unknown = kd.logits(seen, kd.encode_names(teacher, world.dictionary, world.templates), student.scale)
-    prompt = kd.PromptLearner(student)
-
-    def loss(batch):
-        chosen = kd.select_classes(unknown[batch], k=2)
-        student_logits = kd.logits(images[batch], prompt([world.dictionary[i] for i in chosen]), student.scale)
-        return kd.symmetric_kl(unknown[batch][:, chosen], student_logits)
-
-    start = prompt.ctx.detach().clone()
-    kd.fit(prompt, loss, len(world.train), kd.Recipe(epochs=1, batch_size=5), progress=False)
-    assert not torch.equal(prompt.ctx, start)
-
-
-def test_one_class_that_is_meant_as_one_keeps_its_labels(tmp_path):
-    """Otherwise the pictures of an only folder count as unlabelled."""
-    for number in range(4):
-        picture(tmp_path / "oak" / f"{number}.png", number)
-    with pytest.warns(UserWarning, match="There is one class only, oak: every picture is named so, and nothing can be"):
-        world = folder_world(tmp_path, labelled=True, dictionary=["tree"])
-    assert world.classnames == ("oak",) and set(world.train.labels.tolist()) == {0}
-    with pytest.warns(UserWarning):
-        world = folder_world(tmp_path, dictionary=["tree"])
-    assert set(world.train.labels.tolist()) == {-1}
+def test_an_unknown_world_is_told_the_nearest_name():
+    with pytest.raises(ValueError, match="no world 'emoji/fod-drink': did you mean 'emoji/food-drink'"):
+        load_world("emoji/fod-drink")
+    with pytest.raises(ValueError, match="no world 'xyz': choose from emoji, .*path of a folder"):
+        load_world("xyz")

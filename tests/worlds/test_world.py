@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from torchvision.transforms import RandomResizedCrop
 
 import kdpl_utils as kd
-from kdpl_utils.worlds.world import Lazy, Split, base_novel, of_classes, random_crops
+from kdpl_utils.worlds.world import LazyList, Split, base_novel, of_classes, random_crops
 
 
 def digest(images):
@@ -26,7 +26,7 @@ def test_base_is_the_larger_half(n, base):
 
 def test_subset_and_of_classes_keep_pictures_with_their_labels():
     labels = torch.tensor([3, 0, 2, 1, 2, 3])
-    split = Split(Lazy(6, lambda i: 10 * int(labels[i]) + i), labels)
+    split = Split(LazyList(6, lambda i: 10 * int(labels[i]) + i), labels)
     part = split.subset([4, 0])
     assert list(part.images) == [24, 30] and part.labels.tolist() == [2, 3]
     novel = of_classes(split, range(2, 4))
