@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 import kdpl_utils as kd
-from kdpl_utils.support.disk import write_whole
+from kdpl_utils.support.disk import atomic_write
 from kdpl_utils.worlds.emoji import EMOJI_STUDENTS, EMOJI_TEACHERS, GROUPS, HAND_WRITTEN_TEMPLATES
 from kdpl_utils.worlds.world import Split, World
 
@@ -217,7 +217,7 @@ def main() -> None:
     if set(arguments.models) == {*STUDENTS, *TEACHERS} and not arguments.quick:
         before, rest = README.read_text(encoding="utf-8").split(START)
         after = rest.split(END)[1]
-        write_whole(README, lambda part: part.write_text(f"{before}{START}\n{text}{END}{after}", encoding="utf-8"))
+        atomic_write(README, lambda part: part.write_text(f"{before}{START}\n{text}{END}{after}", encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 from captions import WRONG_PICTURE, filtered_caption, raw_caption
 from corpus import DISTRACTOR_SHARE, Corpus
-from kdpl_utils.support.disk import digest, write_checksums, write_whole
+from kdpl_utils.support.disk import atomic_write, digest, write_checksums
 from kdpl_utils.support.shipped import data_file, data_root
 from muon import Muon
 
@@ -151,7 +151,7 @@ def pretrain(
     state = work / f"{name}-{digest(recipe, CONFIGS[name], SEED)}"
     state.mkdir(parents=True, exist_ok=True)
     configuration = json.dumps(CONFIGS[name], indent=2) + "\n"
-    write_whole(state / f"{name}.json", lambda part: part.write_text(configuration))
+    atomic_write(state / f"{name}.json", lambda part: part.write_text(configuration))
     open_clip.add_model_config(state / f"{name}.json")
     model = open_clip.create_model(name).to(device, memory_format=torch.channels_last)
     corpus = Corpus(recipe.styles, image_size(model), recipe.photocopies, SEED)
@@ -159,13 +159,13 @@ def pretrain(
     if not image_tower.exists():
         train_image_tower(model, recipe, corpus, device, state / "image.checkpoint", name)
         visual = {key: value.contiguous().cpu() for key, value in model.visual.state_dict().items()}
-        write_whole(image_tower, lambda part: save_file(visual, part))
+        atomic_write(image_tower, lambda part: save_file(visual, part))
     model.visual.load_state_dict(load_file(image_tower))
     model.visual.eval().requires_grad_(False)
     features, shown = locked_features(model, recipe, corpus, device, state, name)
     train_text_tower(model, recipe, corpus, features, shown, device, state / "text.checkpoint", name)
     log(f"{name}: logit_scale {model.logit_scale.exp().item():.1f} as learned")
-    write_whole(out / f"{name}.json", lambda part: part.write_text(configuration))
+    atomic_write(out / f"{name}.json", lambda part: part.write_text(configuration))
     save(model, name, recipe, out)
     if (out.parent / "checksums.json").exists():
         write_checksums(out.parent)  # else the suite would refuse the new weights
@@ -235,7 +235,7 @@ def locked_features(model, recipe: Recipe, corpus: Corpus, device: str, state: P
         if not kept.exists():
             chunks = [model.encode_image(normalise(chunk.to(device))).float().cpu() for chunk in pictures.split(256)]
             unit = F.normalize(torch.cat(chunks), dim=-1)
-            write_whole(kept, lambda part, unit=unit: save_file({"features": unit}, part))
+            atomic_write(kept, lambda part, unit=unit: save_file({"features": unit}, part))
         features.append(load_file(kept)["features"])
         shown += zip(concepts, seen)
     return torch.cat(features).to(device), shown
@@ -364,7 +364,7 @@ def keep(checkpoint: Path, modules: dict, optimizers: list, peak_lrs: list, step
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "peak_lrs": peak_lrs,
     }
-    write_whole(checkpoint, lambda part: torch.save(state, part))
+    atomic_write(checkpoint, lambda part: torch.save(state, part))
 
 
 def restore(checkpoint: Path, modules: dict, optimizers: list) -> int:
@@ -384,7 +384,7 @@ def restore(checkpoint: Path, modules: dict, optimizers: list) -> int:
 def save(model, name: str, recipe: Recipe, out: Path) -> None:
     state = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in model.state_dict().items()}
     metadata = {"model": name, "seed": str(SEED), "recipe": str(asdict(recipe))}
-    write_whole(out / f"{name}.safetensors", lambda part: save_file(state, part, metadata=metadata))
+    atomic_write(out / f"{name}.safetensors", lambda part: save_file(state, part, metadata=metadata))
 
 
 def main() -> None:
