@@ -1,4 +1,4 @@
-"""KDPL's losses, teacher and student logits (B, C) → a scalar, and its choice of classes (arXiv 2407.03056, section 3)."""
+"""KDPL's losses, teacher and student logits (B, C) → a scalar; its choice of classes (arXiv 2407.03056, section 3)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from .clip.batches import ImageBatches
 from .clip.fast_text import is_clip_tower
 from .clip.tokens import encode_texts
 from .clip.vectors import unit
-from .clip.words import TEMPLATE, Templates, as_templates, check_names, sentences_of
+from .clip.words import TEMPLATE, check_names, check_templates
 from .support.disk import digest
 from .support.progress import progress_bar
 
@@ -87,16 +87,10 @@ def encode_images(vlm: VLM, images: Sequence, batch_size: int = 64, progress: bo
     return features
 
 
-def encode_names(vlm: VLM, classnames: Sequence[str], templates: Templates = (TEMPLATE,)) -> Tensor:
-    """(C, D) unit text features, without gradient: the mean over templates of unit features, made unit again.
-
-    Args:
-        templates: sentences with ``{}`` for all names; or a dict from names to sentences of their own, or the path of a
-            JSON file with one. Names outside it get "a photo of a {}.", with a warning.
-    """
-    texts = sentences_of(check_names(classnames, dictionary=True), as_templates(templates))
-    features = unit(encode_texts(vlm, [text for own in texts for text in own]))
-    return unit(torch.stack([own.mean(0) for own in features.split([len(own) for own in texts])]))
+def encode_names(vlm: VLM, classnames: Sequence[str], templates: Sequence[str] = (TEMPLATE,)) -> Tensor:
+    """(C, D) unit text features, without gradient: the mean over templates of unit features, made unit again."""
+    names = check_names(classnames, dictionary=True)
+    return unit(sum(unit(encode_texts(vlm, [t.format(name) for name in names])) for t in check_templates(templates)))
 
 
 def logits(image_features: Tensor, text_features: Tensor, scale: Tensor | float) -> Tensor:

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import functools
 import html
-import json
-import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 TEMPLATE = "a photo of a {}."  # the one sentence of the zero-shot baseline, as in the paper
 WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # CLIP's own pattern
 END_MARK = "<end_of_text>"  # one token, at which the feature is read
-
-# Sentences with ``{}`` for all names; or a dict from names to sentences of their own, or the path of a JSON file of it.
-Templates = Sequence[str] | Mapping[str, Sequence[str]] | str | Path
 
 
 class ClassNames(list[str]):
@@ -83,9 +77,7 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
         ValueError: a string in place of a list, or a sentence without a place for the name.
     """
     if isinstance(templates, str):
-        raise ValueError(
-            f"templates is one string, {templates!r}: give a list of them, each with {{}}, or a .json file."
-        )
+        raise ValueError(f"templates is one string, {templates!r}: give a list of them, each with {{}} for the name.")
     sentences = tuple(templates)
     if not sentences:
         raise ValueError("The list of templates is empty: give at least one sentence with {} for the name.")
@@ -95,30 +87,3 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
                 f"The template {sentence!r} has no single {{}} for the name: write it as 'a photo of a {{}}.'"
             )
     return sentences
-
-
-def as_templates(templates: Templates) -> tuple[str, ...] | dict[str, list[str]]:
-    """The sentences, checked: for all names, or a dict of names to their own (CuPL's files), also from a JSON file."""
-    if isinstance(templates, Path) or (isinstance(templates, str) and templates.endswith(".json")):
-        templates = json.loads(Path(templates).expanduser().read_text(encoding="utf-8-sig"))
-    if not isinstance(templates, Mapping):
-        return check_templates(templates)
-    own = {name.replace("_", " "): sentences for name, sentences in templates.items()}
-    for name, sentences in own.items():
-        if isinstance(sentences, str) or not sentences:
-            raise ValueError(f"The sentences of {name!r} are {sentences!r}: give a list of at least one.")
-    return own
-
-
-def sentences_of(names: Sequence[str], templates: tuple[str, ...] | dict[str, list[str]]) -> list[list[str]]:
-    """The sentences of each name; "a photo of a {}." with a warning for names that a dict lacks."""
-    if not isinstance(templates, Mapping):
-        return [[template.format(name) for template in templates] for name in names]
-    lacking = [name for name in names if name not in templates]
-    if lacking:
-        some = ", ".join(lacking[:5])
-        warnings.warn(
-            f"{len(lacking)} of {len(names)} class names have no sentences of their own and get {TEMPLATE!r}: {some}.",
-            stacklevel=3,
-        )
-    return [[s.replace("{}", name) for s in templates.get(name, [TEMPLATE])] for name in names]

@@ -12,7 +12,7 @@ from ..clip.fast_text import text_tower
 from ..clip.tokens import encode_texts
 from ..clip.vectors import word_vectors
 from ..clip.visual import encode_image
-from ..clip.words import TEMPLATE, Templates, as_templates, check_names, sentences_of
+from ..clip.words import TEMPLATE, check_names, check_templates
 from ..protocol import all_logits
 from ..train import Recipe
 from ..vlm import VLM, ImageBatches, logits, unit
@@ -107,9 +107,9 @@ class TextFeatureCache:
         templates: as in ``encode_names``; the features of a name are averaged as they come, then made unit.
     """
 
-    def __init__(self, vlm: VLM, templates: Templates = (TEMPLATE,)):
+    def __init__(self, vlm: VLM, templates: Sequence[str] = (TEMPLATE,)):
         self.vlm = vlm
-        self.templates = as_templates(templates)
+        self.templates = check_templates(templates)
         self.known: dict[str, Tensor] = {}
 
     def __call__(self, classnames: Sequence[str]) -> Tensor:
@@ -121,10 +121,8 @@ class TextFeatureCache:
         new = [name for name in names if name not in self.known]
         if new:
             # All sentences of all names at once: names behind the same words share those.
-            texts = sentences_of(new, self.templates)
-            features = encode_texts(self.vlm, [text for own in texts for text in own])
-            means = [own.mean(0) for own in features.split([len(own) for own in texts])]
-            self.known.update(zip(new, means))
+            features = encode_texts(self.vlm, [t.format(name) for name in new for t in self.templates])
+            self.known.update(zip(new, features.unflatten(0, (len(new), -1)).mean(1)))
         return torch.stack([self.known[name] for name in names])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..clip.words import TEMPLATE, Templates, as_templates, check_names
+from ..clip.words import TEMPLATE, check_names, check_templates
 from ..train import Recipe
 from ..vlm import VLM, unit
 from .base import Learner, TextFeatureCache
@@ -35,9 +35,9 @@ class LinearProbe(Learner):
     recipe = Recipe(epochs=300, batch_size=256, lr=0.1, weight_decay=0.0)
     open_vocabulary = False
 
-    def __init__(self, vlm: VLM, classnames: Sequence[str], templates: Templates = (TEMPLATE,)):
+    def __init__(self, vlm: VLM, classnames: Sequence[str], templates: Sequence[str] = (TEMPLATE,)):
         names = check_names(classnames)
-        templates = as_templates(templates)
+        templates = check_templates(templates)
         super().__init__(vlm, classnames=list(names), templates=templates)
         self.row_of = {name: row for row, name in enumerate(names)}
         start = TextFeatureCache(vlm, templates).mean(names)

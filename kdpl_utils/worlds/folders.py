@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..clip.words import TEMPLATE, Templates, check_names
+from ..clip.words import TEMPLATE, check_names
 from ..support.disk import as_path
 from ..support.pictures import SUFFIXES, is_picture
 from .dictionaries import load_dictionary
@@ -32,7 +32,7 @@ def folder_world(
     classnames: Names | None = None,
     *,
     labelled: bool | None = None,
-    templates: Templates = (TEMPLATE,),
+    templates: Sequence[str] = (TEMPLATE,),
     dictionary: str | Path | Iterable[str] = "imagenet21k",
 ) -> World:
     """Make a world of a folder; each picture is opened when it is looked at.

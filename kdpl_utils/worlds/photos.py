@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from ..clip.words import Templates, as_templates
+from ..clip.words import check_templates
 from ..support.disk import digest, file_digest
 from ..support.pictures import is_picture, open_picture
 from .world import LazyList, Split, World, base_novel
@@ -61,7 +61,7 @@ def cut_classes(
     return parts
 
 
-def photo_world(name: str, files: Files, templates: Templates, upright: bool = False) -> World:
+def photo_world(name: str, files: Files, templates: Sequence[str], upright: bool = False) -> World:
     """Make a world of photographs with the usual models, without shifts and dictionary."""
     base, novel = base_novel(len(files.classnames))
     why = "{} has no {} pictures: learn from another world with these classes, or test on another one."
@@ -74,7 +74,7 @@ def photo_world(name: str, files: Files, templates: Templates, upright: bool = F
         classnames=tuple(files.classnames),
         **splits,
         shifts={},
-        templates=as_templates(templates),
+        templates=check_templates(templates),
         base=base,
         novel=novel,
         dictionary=(),

@@ -93,7 +93,7 @@ class World:
         train: Pictures to adapt with.
         test: Other pictures of the same kind.
         shifts: The same classes in another style, by style; ``labels.unique()`` says which of the classes.
-        templates: Sentences with ``{}`` for the name, or a dict from names to sentences of their own.
+        templates: Sentences with ``{}`` for the name.
         base, novel: The two halves of the classes (``base_novel``).
         dictionary: Thousands of names for class-agnostic learning, none twice.
         students, teachers: (name, pretrained) pairs, teachers by size; ``student`` and ``teacher`` are the defaults.
@@ -110,7 +110,7 @@ class World:
     train: Split
     test: Split
     shifts: dict[str, Split]
-    templates: tuple[str, ...] | dict[str, list[str]]
+    templates: tuple[str, ...]
     base: range
     novel: range
     dictionary: tuple[str, ...]
