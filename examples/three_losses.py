@@ -12,7 +12,7 @@ labels = train.labels.to(student.device)  # (N,)
 class_names = [world.classnames[c] for c in world.base]  # C of them
 dictionary = world.dictionary  # thousands of names, whatever the classes are
 
-# Both models are frozen, so each looks at a training picture once.
+# Both models are frozen, so each encodes a training image once.
 student_features = kd.encode_images(student, train.images)  # (N, D) unit vectors
 teacher_features = kd.encode_images(teacher, train.images)
 class_features = kd.encode_names(teacher, class_names, world.templates)
@@ -41,9 +41,9 @@ def kdpl_class_agnostic(prompt, batch):  # needs neither
 
 
 tests = kd.test_features(student, world)
-recipe = kd.Recipe(**world.recipe)
 for loss in (coop, kdpl, kdpl_class_agnostic):
-    prompt, history = kd.learn(student, loss, labels, seed=0, recipe=recipe)
+    prompt = kd.PromptLearner(student)  # starts as "a photo of a"
+    history = kd.learn(prompt, loss, labels, seed=0, recipe=kd.Recipe(**world.recipe))
     print(loss.__name__, kd.summarise([kd.scores(tests, world, prompt, scale)]))
 
 prompt(["papaya", "dragon fruit"])  # (2, D): a learned context belongs to no class list
