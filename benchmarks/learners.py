@@ -1,15 +1,13 @@
-"""Learners under several kinds of supervision on the emoji world: one table, all of it computed here.
+"""Compare learners and kinds of supervision on the emoji world; one command computes the whole table.
 
-    python benchmarks/learners.py                          CoOp, both students, six groups, five seeds
-    python benchmarks/learners.py --learner coop cocoop vpt maple promptsrc --student emoji-student-vit
-    python benchmarks/learners.py --sceptic --student emoji-student-vit
-                                                           a linear head, PromptKD, other teachers, hand-written words
-    python benchmarks/learners.py --gap gap.png            both worlds: what is gained against what the teacher is ahead
-    python benchmarks/learners.py --choose                 how the learning rates of the emoji world were chosen
+    python benchmarks/learners.py                    both students, six groups, five seeds: CoOp under the paper's three
+                                                     kinds of supervision and the controls, and a linear head
+    python benchmarks/learners.py --learner vpt maple --student emoji-student-vit --world emoji/food-drink
+    python benchmarks/learners.py --gap gap.png      both worlds: CoOp's gain against the teacher's lead
+    python benchmarks/learners.py --choose           the learning rates of the emoji world, chosen on val
 
-The rates are chosen for labels only, on the pictures of ``val``, and serve all kinds of supervision alike; PromptKD's
-for its own objective, the only one it is run with.  Runs are kept in --out, and the command goes on where it was
-stopped.
+Rates are chosen for labels alone and serve all kinds of supervision; PromptKD's rate is chosen for its own objective.
+Finished runs lie in --out and are not repeated, so a stopped command goes on.
 """
 
 from __future__ import annotations
@@ -17,178 +15,146 @@ from __future__ import annotations
 import argparse
 import functools
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
 import torch
 from measure import count, machine, table
+from torch import Tensor
 
 import kdpl_utils as kd
-from kdpl_utils.experiments.lab import Lab
+from kdpl_utils.choices import LEARNERS, MODES, PAPER_MODES
 from kdpl_utils.experiments.plan import plan
 from kdpl_utils.experiments.run import run
-from kdpl_utils.experiments.tables import Method, average_rows, average_scores
-from kdpl_utils.experiments.training import CONTROLS, MODES, PAPER_MODES, Evaluation, Training
-from kdpl_utils.learners import LEARNERS
-from kdpl_utils.protocol import all_logits, evaluation_inputs
-from kdpl_utils.support.disk import write_whole
-from kdpl_utils.worlds.emoji import EMOJI_STUDENTS, GROUPS, HAND_WRITTEN_TEMPLATES, HANDS
+from kdpl_utils.experiments.runner import Evaluation, RunConfig, Runner
+from kdpl_utils.experiments.tables import average_rows, average_scores
+from kdpl_utils.protocol import all_logits, test_sets
+from kdpl_utils.worlds.emoji import EMOJI_STUDENTS, GROUPS, HAND_WRITTEN_TEMPLATES, STYLES
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-START, END = "<!-- results: start -->\n", "<!-- results: end -->\n"
 RATES = (0.003, 0.0125, 0.05, 0.2)
-PROMPTKD_RATES = (0.00003, 0.0001, 0.0003, 0.001)  # its loss is weighted, here some 40 times
-FIRST_CHOOSING_SEED = 11  # the table has its own
-# What a sceptic asks for beside CoOp under the paper's three kinds: the teacher replaced, a head in place of a prompt,
-# and another objective.
-SCEPTIC = {"coop": (*PAPER_MODES, *CONTROLS), "linear": ("labels", "kdpl"), "promptkd": ("promptkd",)}
+PROMPTKD_RATES = (0.00003, 0.0001, 0.0003, 0.001)  # its loss is weighted, here by about 40
+FIRST_CHOOSING_SEED = 11  # the table's seeds are 1 to 5
+COMPARED = {"coop": tuple(mode for mode in MODES if mode != "promptkd"), "linear": ("labels", "kdpl")}
 STUDENTS = tuple(name for name, _ in EMOJI_STUDENTS)
 
-
-@torch.no_grad()
-def on_val(lab: Lab, job: Training) -> float:
-    """Top-1, per cent, among the base names on base pictures of ``val``."""
-    world, learner = lab.world(job.world), lab.learner(job)
-    val = world.val.of_classes(world.base)
-    classify = learner.classifier([world.classnames[c] for c in world.base])
-    z = all_logits(classify, lab.inputs(learner, val))
-    return 100 * kd.accuracy(z, val.labels.to(z.device))
+Table = list[tuple[RunConfig, Evaluation]]
 
 
-def choose(
-    out: Path, worlds: Sequence[str], learners: Sequence[str], student: str, n_seeds: int
-) -> list[dict[str, object]]:
-    """For each learner and rate the mean over groups and seeds of what labels, or PromptKD, reach on val."""
-    lab, rows = Lab(out), []
-    for name in learners:
-        row: dict[str, object] = {"learner": name}
-        mode, rates = ("promptkd", PROMPTKD_RATES) if name == "promptkd" else ("labels", RATES)
-        for rate in rates:
-            found = []
-            for world in worlds:
-                for seed in range(FIRST_CHOOSING_SEED, FIRST_CHOOSING_SEED + n_seeds):
-                    pairs = plan("base-to-novel", world, [name], [mode], [seed], lr=rate, student=(student, None))
-                    found.append(on_val(lab, pairs[-1][0]))
-            row[f"lr {rate}"] = mean(found)
-        rows.append(row)
-        print(name, *(f"{row[f'lr {rate}']:.1f}" for rate in rates), flush=True)
-    return rows
-
-
-def zero_shot_row(scores: dict[Method, dict[int, dict[str, float]]]) -> dict[str, float]:
-    """The row that no seed changes."""
-    by_seed = next(rows for method, rows in scores.items() if method.method == "zero-shot")
-    return next(iter(by_seed.values()))
-
-
-def differences(tables: list, out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
-    """Of each learner and supervision, what it is above zero-shot and above labels, with Student's 95 % intervals."""
-    scores = average_scores(tables, out)
-    zero_shot = zero_shot_row(scores)
-    with_labels = {method.method: by_seed for method, by_seed in scores.items() if method.supervision == "labels"}
-    found = []
-    for method, by_seed in scores.items():
-        if not method.supervision:
-            continue
-        row: dict[str, object] = {"learner": method.method, "supervision": method.supervision}
-        for column in ("base", "novel", "H"):
-            mine = [by_seed[seed][column] for seed in seeds]
-            if any(math.isnan(value) for value in mine):  # a linear head cannot name novel classes
-                continue
-            row[f"{column} − zero-shot"] = with_interval([zero_shot[column]] * len(mine), mine)
-            labels = with_labels.get(method.method)
-            if labels and method.supervision != "labels":
-                row[f"{column} − labels"] = with_interval([labels[seed][column] for seed in seeds], mine)
-        found.append(row)
-    columns = list(dict.fromkeys(column for row in found for column in row))
-    return [{column: row.get(column, "–") for column in columns} for row in found]
-
-
-def with_interval(before: Sequence[float], after: Sequence[float]) -> str:
-    difference, low, high = kd.paired_interval(before, after)
-    return f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def hand_written(student: str, worlds: Sequence[str], out: Path) -> list[dict[str, object]]:
-    """The control of every learned context: the first template, and the best on val for all groups together."""
-    lab = Lab(out)
-    zero_shot, _ = plan("base-to-novel", worlds[0], [], [], [], student=(student, None))[0]
-    learner = lab.learner(zero_shot)
-    loaded = [replace(lab.world(world), shifts={}) for world in worlds]
-
-    def top1_on_val(template: str) -> float:
-        found = []
-        for world in loaded:
-            val = world.val.of_classes(world.base)
-            text = kd.encode_names(learner.vlm, [world.classnames[c] for c in world.base], [template])
-            z = kd.logits(lab.inputs(learner, val), text, learner.vlm.scale)
-            found.append(100 * kd.accuracy(z, val.labels.to(z.device)))
-        return mean(found)
-
-    on_val = {template: top1_on_val(template) for template in HAND_WRITTEN_TEMPLATES}
-    first, best = HAND_WRITTEN_TEMPLATES[0], max(on_val, key=on_val.get)
-    table_rows = []
-    for template, chosen in ((first, "no"), (best, "of ten, on val")):
-        encode = functools.partial(kd.encode_names, learner.vlm, templates=[template])
-        scores = []
-        for world in loaded:
-            tests = evaluation_inputs(world, learner.vlm.device, lambda split: lab.inputs(learner, split))
-            scores.append(kd.scores(tests, world, encode, learner.vlm.scale))
-        base, novel = (mean(row[column] for row in scores) for column in ("base", "novel"))
-        numbers = {"on val": on_val[template], "base": base, "novel": novel, "H": kd.harmonic_mean(base, novel)}
-        table_rows.append({"template": template, "chosen": chosen, **{c: f"{x:.1f}" for c, x in numbers.items()}})
-    return table_rows
-
-
-def tables_of(
-    worlds: Sequence[str], students: Sequence[str], wanted: dict[str, Sequence[str]], seeds: Sequence[int]
-) -> dict[tuple[str, str], list[tuple[Training, Evaluation]]]:
-    """The runs of each world and student: the zero-shot student, and each learner under its kinds of supervision."""
+def plan_tables(
+    worlds: Sequence[str], students: Sequence[str], compared: dict[str, Sequence[str]], seeds: Sequence[int]
+) -> dict[tuple[str, str], Table]:
+    """Plan the runs of each (world, student): the zero-shot student once, and each learner in each of its modes."""
     tables = {}
     for student in students:
         for world in worlds:
             pairs = []
-            for learner, modes in wanted.items():
-                found = plan("base-to-novel", world, [learner], modes, seeds, student=(student, None))
-                pairs += [pair for pair in found if pair not in pairs]  # the zero-shot student once
+            for learner, modes in compared.items():
+                planned = plan("base-to-novel", world, [learner], modes, seeds, student=(student, None))
+                pairs += [pair for pair in planned if pair not in pairs]
             tables[world, student] = pairs
     return tables
 
 
-def gaps(out: Path, tables: dict[tuple[str, str], list], seeds: Sequence[int]) -> list[dict[str, object]]:
-    """For each world and student: how far the teacher is ahead on base test pictures, and what CoOp gains there."""
-    lab, rows = Lab(out), []
+def by_method(tables: Sequence[Table], out: Path) -> tuple[dict[str, float], dict[tuple[str, str], dict[int, dict]]]:
+    """Return the zero-shot scores and, for each (learner, mode), the scores by seed."""
+    scores = {
+        (fields["method"], fields["supervision"]): by_seed
+        for fields, by_seed in ((dict(method), by_seed) for method, by_seed in average_scores(tables, out).items())
+    }
+    zero_shot = next(iter(scores.pop(("zero-shot", "")).values()))  # no seed changes it
+    return zero_shot, scores
+
+
+def differences(tables: Sequence[Table], out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
+    """Compare each learner and mode with zero-shot and with labels, with Student's 95 % intervals over seeds."""
+    zero_shot, scores = by_method(tables, out)
+    rows = []
+    for (learner, mode), by_seed in scores.items():
+        row: dict[str, object] = {"learner": learner, "supervision": mode}
+        references = {"zero-shot": dict.fromkeys(seeds, zero_shot)}
+        if mode != "labels" and (learner, "labels") in scores:
+            references["labels"] = scores[learner, "labels"]
+        for column in ("base", "novel", "H"):
+            after = [by_seed[seed][column] for seed in seeds]
+            if any(math.isnan(value) for value in after):  # a linear head cannot classify novel classes
+                continue
+            for name, reference in references.items():
+                interval = kd.paired_interval([reference[seed][column] for seed in seeds], after)
+                row[f"{column} − {name}"] = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*interval)
+        rows.append(row)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return [{column: row.get(column, "–") for column in columns} for row in rows]
+
+
+@torch.no_grad()
+def top1_on_val(runner: Runner, learner: kd.Learner, world: kd.World, classifier: Callable) -> float:
+    """Top-1, per cent, on base images of ``val`` among base names."""
+    val = world.val.of_classes(world.base)
+    z = all_logits(classifier([world.classnames[c] for c in world.base]), runner.inputs(learner, val))
+    return 100 * kd.accuracy(z, val.labels.to(z.device))
+
+
+def hand_written(student: str, worlds: Sequence[str], out: Path) -> list[dict[str, object]]:
+    """Score the first hand-written template and the one that is best on val, mean over the worlds.
+
+    A learned context has to be compared with these: they cost a person some minutes and no training.
+    """
+    runner = Runner(out)
+    learner = runner.learner(plan("base-to-novel", worlds[0], [], [], [], student=(student, None))[0][0])
+    loaded = [replace(runner.world(world), shifts={}) for world in worlds]
+
+    def classifier(template: str, names: Sequence[str]) -> Callable[[Tensor], Tensor]:
+        text = kd.encode_names(learner.vlm, names, [template])
+        return lambda features: kd.logits(features, text, learner.vlm.scale)
+
+    def top1(template: str) -> float:
+        classify = functools.partial(classifier, template)
+        return mean(top1_on_val(runner, learner, world, classify) for world in loaded)
+
+    on_val = {template: top1(template) for template in HAND_WRITTEN_TEMPLATES}
+    first = HAND_WRITTEN_TEMPLATES[0]
+    best = max(on_val, key=on_val.get)
+    rows = []
+    for template, chosen in ((first, "no"), (best, f"of {len(on_val)}, on val")):
+        scores = []
+        for world in loaded:
+            tests = test_sets(world, learner.vlm.device, lambda split: runner.inputs(learner, split))
+            scores.append(kd.classifier_scores(tests, world, functools.partial(classifier, template)))
+        base = mean(row["base"] for row in scores)
+        novel = mean(row["novel"] for row in scores)
+        numbers = {"on val": on_val[template], "base": base, "novel": novel, "H": kd.harmonic_mean(base, novel)}
+        rows.append({"template": template, "chosen": chosen, **{c: f"{x:.1f}" for c, x in numbers.items()}})
+    return rows
+
+
+def gaps(out: Path, tables: dict[tuple[str, str], Table], seeds: Sequence[int]) -> list[dict[str, object]]:
+    """For each world and student, compute the teacher's lead and CoOp's gain on base test images, in points."""
+    runner = Runner(out)
+    rows = []
     for (world, student), pairs in tables.items():
-        scores = average_scores([pairs], out)
-        as_student = plan("base-to-novel", world, [], [], [], student=lab.world(world).teacher)
-        teacher = lab.score(*as_student[0])["base"]
-        zero_shot = zero_shot_row(scores)["base"]
-        row: dict[str, object] = {
-            "world": world,
-            "student": student,
-            "zero-shot": zero_shot,
-            "gap": teacher - zero_shot,
-        }
-        for method, by_seed in scores.items():
-            if method.method == "CoOp":
-                row[method.supervision] = mean(by_seed[seed]["base"] - zero_shot for seed in seeds)
+        zero_shot, scores = by_method([pairs], out)
+        teacher = plan("base-to-novel", world, [], [], [], student=runner.world(world).teacher)[0]
+        gap = runner.score(*teacher)["base"] - zero_shot["base"]
+        row: dict[str, object] = {"world": world, "student": student, "zero-shot": zero_shot["base"], "gap": gap}
+        for mode in PAPER_MODES:
+            row[mode] = mean(scores["CoOp", mode][seed]["base"] - zero_shot["base"] for seed in seeds)
         rows.append(row)
     return rows
 
 
-def draw_gaps(rows: list[dict[str, object]], file: Path) -> None:
-    """Gain against gap, a point for each world and student, one colour a supervision."""
+def draw_gaps(rows: Sequence[dict[str, object]], file: Path) -> None:
+    """Draw CoOp's gain against the teacher's lead, one point for each world, student and mode."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     looks = {"labels": ("#b5541c", "s"), "kdpl": ("#1f5fa8", "o"), "kdpl-ca": ("#4d8f4d", "^")}
     for mode, (colour, marker) in looks.items():
         for row in rows:
-            ink = not str(row["world"]).startswith("emoji-colour")
-            axes.scatter(row["gap"], row[mode], c=colour if ink else "none", edgecolors=colour, marker=marker, s=34)
+            is_ink = not str(row["world"]).startswith("emoji-colour")
+            fill = colour if is_ink else "none"
+            axes.scatter(row["gap"], row[mode], c=fill, edgecolors=colour, marker=marker, s=34)
         axes.scatter([], [], c=colour, marker=marker, label=mode)
     axes.scatter([], [], c="none", edgecolors="grey", label="hollow: emoji-colour")
     axes.axhline(0, color="grey", linewidth=0.8)
@@ -199,11 +165,26 @@ def draw_gaps(rows: list[dict[str, object]], file: Path) -> None:
     plt.close(figure)
 
 
-def write_readme(text: str) -> None:
-    """Put the printed tables between the marks of README.md."""
-    before, rest = README.read_text(encoding="utf-8").split(START)
-    after = rest.split(END)[1]
-    write_whole(README, lambda part: part.write_text(f"{before}{START}{text}\n{END}{after}", encoding="utf-8"))
+def choose_rates(
+    out: Path, worlds: Sequence[str], learners: Sequence[str], student: str, n_seeds: int
+) -> list[dict[str, object]]:
+    """For each learner and rate, compute the mean top-1 on val over worlds and seeds, learned from labels."""
+    runner = Runner(out)
+    seeds = range(FIRST_CHOOSING_SEED, FIRST_CHOOSING_SEED + n_seeds)
+    rows = []
+    for name in learners:
+        mode, rates = ("promptkd", PROMPTKD_RATES) if name == "promptkd" else ("labels", RATES)
+        row: dict[str, object] = {"learner": name}
+        for rate in rates:
+            top1 = []
+            for world in worlds:
+                pairs = plan("base-to-novel", world, [name], [mode], seeds, lr=rate, student=(student, None))
+                for config in (config for config, _ in pairs if config.learner == name):
+                    learner = runner.learner(config)
+                    top1.append(top1_on_val(runner, learner, runner.world(world), learner.classifier))
+            row[f"lr {rate}"] = mean(top1)
+        rows.append(row)
+    return rows
 
 
 def main() -> None:
@@ -211,50 +192,37 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--world", nargs="+", default=[f"emoji/{group}" for group in GROUPS])
     parser.add_argument("--student", nargs="+", default=list(STUDENTS), choices=STUDENTS)
-    parser.add_argument("--learner", nargs="+", default=["coop"], choices=LEARNERS)
-    parser.add_argument("--mode", nargs="+", default=list(PAPER_MODES), choices=MODES)
-    parser.add_argument("--sceptic", action="store_true", help="what a sceptic asks for, in place of --learner")
+    parser.add_argument("--learner", nargs="+", choices=LEARNERS, help="default: CoOp with all controls, linear head")
+    parser.add_argument("--mode", nargs="+", choices=MODES, help="default: the paper's three")
     parser.add_argument("--seeds", type=count, default=5)
     parser.add_argument("--workers", type=count, default=2)
-    parser.add_argument(
-        "--gap", type=Path, help="also run the contrast world, and draw gain against gap into this file"
-    )
-    parser.add_argument("--readme", action="store_true", help="write the tables of methods into README.md, too")
+    parser.add_argument("--gap", type=Path, help="also run emoji-colour, and draw gain against lead into this file")
     parser.add_argument("--out", type=Path, default=Path("results"))
     args = parser.parse_args()
-    start = time.perf_counter()
     if args.choose:
         for student in args.student:
-            rows = choose(args.out, args.world, args.learner, student, args.seeds)
-            print(f"\n{student}, {args.seeds} seeds, top-1 % on val\n\n{table(rows)}")
+            rows = choose_rates(args.out, args.world, args.learner or ["coop"], student, args.seeds)
+            print(f"\n{student}, {args.seeds} seeds, top-1 % on val\n\n{table(rows)}", flush=True)
         return
     seeds = range(1, args.seeds + 1)
-    worlds = [*args.world]
-    if args.gap:
-        worlds = [f"{kind}/{group}" for kind in HANDS for group in GROUPS]
-    wanted = SCEPTIC if args.sceptic else dict.fromkeys(args.learner, args.mode)
-    tables = tables_of(worlds, args.student, wanted, seeds)
+    is_chosen = args.learner or args.mode
+    compared = dict.fromkeys(args.learner or ["coop"], args.mode or PAPER_MODES) if is_chosen else COMPARED
+    worlds = [f"{kind}/{group}" for kind in STYLES for group in GROUPS] if args.gap else args.world
+    tables = plan_tables(worlds, args.student, compared, seeds)
     every_pair = [pair for pairs in tables.values() for pair in pairs]
     run(every_pair, args.out, workers=args.workers, report=lambda line: print(line, flush=True))
-    printed = []
     for student in args.student:
         mine = [tables[world, student] for world in args.world]
-        title = f"{student}, {args.seeds} seeds, mean of {len(mine)} groups, top-1 %. {machine('cpu')}"
-        printed.append(f"{title}\n\n{table(average_rows(mine, args.out))}")
+        title = f"{student}, {args.seeds} seeds, mean of {len(mine)} groups"
+        print(f"\n{title}, top-1 %. {machine('cpu')}\n\n{table(average_rows(mine, args.out))}")
         if args.seeds > 1:
             rows = differences(mine, args.out, seeds)
-            printed.append(f"{student}, differences in points, with 95 % intervals over seeds:\n\n{table(rows)}")
-        if args.sceptic:
-            rows = hand_written(student, args.world, args.out)
-            printed.append(f"{student}, hand-written templates, mean of {len(mine)} groups:\n\n{table(rows)}")
+            print(f"\n{title}, differences in points, with 95 % intervals over seeds:\n\n{table(rows)}")
+        print(f"\n{title}, hand-written templates:\n\n{table(hand_written(student, args.world, args.out))}")
     if args.gap:
         rows = gaps(args.out, tables, seeds)
         draw_gaps(rows, args.gap)
-        print(f"\nWhat the teacher is ahead, and what is gained; points on base classes:\n\n{table(rows)}")
-    print("\n" + "\n\n".join(printed))
-    if args.readme:
-        write_readme("\n" + "\n\n".join(printed))
-    print(f"\n{(time.perf_counter() - start) / 60:.1f} minutes in this call")
+        print(f"\nThe teacher's lead and CoOp's gain, points on base classes:\n\n{table(rows)}")
 
 
 if __name__ == "__main__":

@@ -1,51 +1,38 @@
-"""The plain published way, as the reference of the ratios: every prompt at full length, every token in every layer."""
+"""The published text path, the reference of all ratios: each prompt has 77 tokens, and all pass through all layers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from kdpl_utils.learners import CoCoOp, CoOp, Learner
-from kdpl_utils.towers.text import encode_plainly
-from kdpl_utils.vlm import logits, unit
+from kdpl_utils.clip.fast_text import project, text_tower
+
+CHUNK = 100  # 1,000 plain prompts need some 20 GB; the gradient is that of their parts, and the time is the same
 
 
-def plain_image(model: nn.Module, pixels: Tensor, prompts: Sequence[Tensor]) -> Tensor:
-    """``vision.encode_image`` as published: the learned tokens are part of the sequence, image by image, throughout."""
-    tower = model.visual
-    x = tower._embeds(pixels)
-    patches = x.shape[1]
-    for i, block in enumerate(tower.transformer.resblocks):
-        if i < len(prompts):
-            tokens = tower.ln_pre(prompts[i]) if i == 0 else prompts[i]
-            x = torch.cat([x[:, :patches], tokens.expand(len(x), -1, -1)], dim=1)
-        x = block(x)
-    return tower.ln_post(x)[:, 0] @ tower.proj
+def encode_prompts(model: nn.Module, prompts: Sequence[Sequence[int]], ctx: Tensor) -> Tensor:
+    """(C, D) text features, not normalised; ``~k`` in a prompt stands for the learned vector ``ctx[k]``."""
+    tower = text_tower(model)
+    symbols = torch.zeros(len(prompts), tower.context_length, dtype=torch.long)
+    for row, prompt in zip(symbols, prompts):
+        row[: len(prompt)] = torch.tensor(prompt)
+    symbols = symbols.to(ctx.device)
+    end = torch.tensor([len(prompt) - 1 for prompt in prompts], device=ctx.device)
+    words = tower.token_embedding(symbols.clamp(min=0))
+    x = torch.where((symbols < 0)[..., None], ctx[(~symbols).clamp(min=0)].to(words.dtype), words)
+    x = tower.transformer(x + tower.positional_embedding, attn_mask=tower.attn_mask)
+    return project(tower, tower.ln_final(x)[torch.arange(len(x), device=x.device), end])
 
 
-def plain_logits(learner: Learner, pixels: Tensor, names: Sequence[str]) -> Tensor:
-    """A learner's logits (N, C) the plain way, with the same learned tensors."""
-    model, scale = learner.vlm.model, learner.vlm.scale
-    if isinstance(learner, CoCoOp):
-        with torch.no_grad():
-            features = unit(model.encode_image(pixels))
-        contexts = learner.ctx + learner.meta_net(features)[:, None]
-        prompts = learner.texts.prompts(names)
-        rows = [f[None] @ unit(encode_plainly(model, prompts, ctx)).T for f, ctx in zip(features, contexts)]
-        return scale * torch.cat(rows)
-    tokens = learner.tokens()
-    if tokens:
-        image = unit(plain_image(model, pixels, tokens))
-    else:
-        with torch.no_grad():
-            image = unit(model.encode_image(pixels))
-    return logits(image, plain_text(learner, names), scale)
-
-
-def plain_text(learner: Learner, names: Sequence[str]) -> Tensor:
-    part = learner.prompt if isinstance(learner, CoOp) else learner
-    if not hasattr(part, "texts"):  # VPT: frozen sentences, encoded once there too
-        return learner.text(names)
-    return unit(encode_plainly(learner.vlm.model, part.texts.prompts(names), part.ctx, list(getattr(part, "deep", ()))))
+def backward_in_parts(
+    encode: Callable[[Sequence], Tensor], prompts: Sequence, loss_of_part: Callable[[Tensor, slice], Tensor]
+) -> Tensor:
+    """Add the gradients of a loss that is a sum over prompts, ``CHUNK`` prompts at a time; return all features."""
+    features = []
+    for start in range(0, len(prompts), CHUNK):
+        part = slice(start, start + CHUNK)
+        features.append(encode(prompts[part]))
+        loss_of_part(features[-1], part).backward()
+    return torch.cat([f.detach() for f in features])

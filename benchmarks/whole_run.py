@@ -1,12 +1,12 @@
-"""How long is a whole published run? CoOp's 50 epochs of 16 shots, as the plain published loop and as here.
+"""Estimate the hours of a whole published run, CoOp's 50 epochs of 16 shots: the published loop and this package.
 
     python benchmarks/whole_run.py [--names 100 1000] [--student ViT-B-32] [--teacher ViT-L-14] [--device cuda]
 
-Steps of both ways are measured in this call, and a run is so many of them. The plain loop shows every batch of 32
-pictures to the student and, with KDPL, to the teacher, and builds 77 tokens for each of its names. Here all views of
-the pictures are encoded once, so that a step is the text tower alone. Class-agnostic learning keeps as many of the
-dictionary's names for a batch as there are classes, in both ways; what the published code builds of the rest of the
-dictionary is not counted against it. Weights are random, pictures are noise: nothing here depends on them.
+The script measures one step of each and multiplies. The published loop shows each batch of 32 images to the student
+and, with KDPL, to the teacher, and builds 77 tokens for each name. This package encodes all views of the images once,
+so that a step is the text tower alone. For class-agnostic learning both keep as many names for a batch as there are
+classes; the published code also builds the rest of the dictionary, which is not counted here. Weights are random and
+images are noise, because speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -15,81 +15,67 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from measure import count, machine, parsed, peak_mb, seconds, table
-from plain import plain_text
-from text import CHUNK, names, student
+from measure import class_names, count, machine, model, noise, parse, seconds, table
+from text import make_step
 from torch import Tensor
 from torch.nn import functional as F
 
 from kdpl_utils.distill import select_classes, symmetric_kl
 from kdpl_utils.learners import CoOp
-from kdpl_utils.vlm import logits
 
 BATCH, SHOTS, EPOCHS = 32, 16, 50  # as published
-VIEWS = 8  # of each picture, drawn once; the plain loop draws a new one in every epoch
-SEEN = 4  # pictures that an image tower is timed with
+VIEWS = 8  # of each image, drawn once; the published loop draws a new view in each epoch
+TIMED = 4  # images with which an image tower is timed
 MODES = ("labels", "kdpl", "class-agnostic")
 
 
-def text_step(way: str, mode: str, model: str, device: str, n: int, dictionary: int) -> Callable[[], None]:
-    """A step with the pictures already encoded: loss and gradient of the context."""
-    learner = CoOp(student(model, device))
-    g = torch.Generator().manual_seed(0)
-    width = learner.vlm.model.visual.output_dim
-    image = F.normalize(torch.randn(BATCH, width, generator=g), dim=-1).to(device)
-    words = names(dictionary if mode == "class-agnostic" else n)
-    target = 3 * torch.randn(BATCH, len(words), generator=g).to(device)
-    labels = torch.randint(n, (BATCH,), generator=g).to(device)
+def fast_step(name: str, device: str, n: int, mode: str, dictionary: int) -> Callable[[], None]:
+    """Return a step of this package with encoded images: loss and gradient of the context."""
+    learner = CoOp(model(name, device))
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(BATCH, learner.vlm.model.visual.output_dim, generator=generator)
+    features = F.normalize(features, dim=-1).to(device)
+    words = class_names(dictionary if mode == "class-agnostic" else n)
+    teacher_logits = 3 * torch.randn(BATCH, len(words), generator=generator).to(device)
+    labels = torch.randint(n, (BATCH,), generator=generator).to(device)
 
-    def loss(text: Tensor, chosen: Tensor) -> Tensor:
-        z = logits(image, text, learner.vlm.scale)
-        return F.cross_entropy(z, labels) if mode == "labels" else symmetric_kl(target[:, chosen], z)
-
-    def run() -> None:
+    def step() -> None:
         learner.zero_grad()
-        if mode == "class-agnostic":  # other names in every step, so that no tree of them is there yet
-            target.copy_(target.roll(1, dims=1))
-            chosen = select_classes(target, n)
+        if mode == "labels":
+            loss = learner.loss(features, words, lambda z: F.cross_entropy(z, labels))
+        elif mode == "kdpl":
+            loss = learner.loss(features, words, lambda z: symmetric_kl(teacher_logits, z))
         else:
-            chosen = torch.arange(n, device=device)
-        if way == "here":
-            loss(learner.text([words[i] for i in chosen.tolist()]), chosen).backward()
-            return
-        # 1,000 plain prompts need some 20 GB: their gradient is that of parts of them, which costs it nothing.
-        for part in chosen.split(CHUNK):
-            text = plain_text(learner, [words[i] for i in part.tolist()])
-            (text * image[:1]).sum().backward()
+            teacher_logits.copy_(teacher_logits.roll(1, dims=1))  # other names in each step, as in training
+            chosen = select_classes(teacher_logits, n)
+            names = [words[i] for i in chosen.tolist()]
+            loss = learner.loss(features, names, lambda z: symmetric_kl(teacher_logits[:, chosen], z))
+        loss.backward()
 
-    return run
+    return step
 
 
-def image_forward(model: str, device: str) -> Callable[[], Tensor]:
-    vlm = student(model, device)
-    side = vlm.model.visual.image_size
-    side = side if isinstance(side, tuple) else (side, side)
-    pixels = torch.randn(SEEN, 3, *side, generator=torch.Generator().manual_seed(0)).to(device)
-
-    @torch.no_grad()
-    def run() -> Tensor:
-        return vlm.model.encode_image(pixels)
-
-    return run
+def image_forward(name: str, device: str) -> Callable[[], Tensor]:
+    vlm = model(name, device)
+    pixels = noise(vlm, TIMED)
+    return torch.no_grad()(lambda: vlm.model.encode_image(pixels))
 
 
-def whole(n: int, mode: str, took: dict[str, float]) -> dict[str, object]:
-    """Hours of a run of each way, from the seconds of its parts."""
-    pictures, steps = SHOTS * n, EPOCHS * (SHOTS * n // BATCH)
-    a_picture = took["student sees"] / SEEN + (0 if mode == "labels" else took["teacher sees"] / SEEN)
-    plain = steps * (took[f"plain, {n}"] + BATCH * a_picture)
-    here = steps * took[f"here, {n}, {mode}"] + VIEWS * pictures * a_picture
+def whole_run(n: int, mode: str, times: dict[str, float]) -> dict[str, object]:
+    """Compute the hours of a run from the seconds of its parts."""
+    steps = EPOCHS * (SHOTS * n // BATCH)
+    image = (times["student"] + (0 if mode == "labels" else times["teacher"])) / TIMED
+    encoding = VIEWS * SHOTS * n * image
+    published = steps * (times[f"published, {n}"] + BATCH * image)
+    ours = steps * times[f"{mode}, {n}"] + encoding
     return {
         "classes": n,
-        "learned from": mode,
+        "supervision": mode,
         "steps": steps,
-        "plain hours": plain / 3600,
-        "here hours": here / 3600,
-        "times faster": plain / here,
-        "of it encoding": VIEWS * pictures * a_picture / here,
+        "published hours": published / 3600,
+        "hours here": ours / 3600,
+        "times faster": published / ours,
+        "share of encoding": encoding / ours,
     }
 
 
@@ -99,27 +85,19 @@ def main() -> None:
     parser.add_argument("--student", default="ViT-B-32")
     parser.add_argument("--teacher", default="ViT-L-14")
     parser.add_argument("--dictionary", type=count, default=20000)
-    args = parsed(parser, rounds=1)
-    towers = {"student sees": args.student, "teacher sees": args.teacher}
-    took = {}
-    for name, model in towers.items():
-        took |= seconds({name: image_forward(model, args.device)}, args.device, args.rounds + 1)[0]
+    args = parse(parser, rounds=1)
+    times = {}
+    for role, name in (("student", args.student), ("teacher", args.teacher)):
+        times |= seconds({role: image_forward(name, args.device)}, args.device, args.rounds + 1)[0]
     rows = []
     for n in args.names:
-        # The loss and the choice of names are thousandths of the plain step: one measurement serves all three modes.
-        ways = {f"plain, {n}": text_step("plain", "kdpl", args.student, args.device, n, args.dictionary)}
+        # Loss and choice of names cost thousandths of the published text step, so one step serves all three modes.
+        steps = {f"published, {n}": make_step(args.device, "published", args.student, n)}
         for mode in MODES:
-            ways[f"here, {n}, {mode}"] = text_step("here", mode, args.student, args.device, n, args.dictionary)
-        took |= seconds(ways, args.device, args.rounds)[0]
-        for mode in MODES:
-            row = whole(n, mode, took)
-            for way in ("plain", "here") if args.memory else ():
-                counts = way == "here" or n <= CHUNK  # in parts, the plain way's memory says nothing
-                step = (text_step, way, mode, args.student, args.device, n, args.dictionary)
-                row[f"{way} MiB"] = round(peak_mb(*step)) if counts else "not measured"
-            rows.append(row)
-            print(row, flush=True)
-    print("\nSeconds measured: " + ", ".join(f"{what} {value:.3g}" for what, value in took.items()))
+            steps[f"{mode}, {n}"] = fast_step(args.student, args.device, n, mode, args.dictionary)
+        times |= seconds(steps, args.device, args.rounds)[0]
+        rows += [whole_run(n, mode, times) for mode in MODES]
+    print("Seconds measured: " + ", ".join(f"{part} {value:.3g}" for part, value in times.items()))
     title = f"{EPOCHS} epochs of {SHOTS} shots, CoOp on {args.student}, teacher {args.teacher}"
     print(f"\n{title}. {machine(args.device)}\n\n{table(rows)}")
 
