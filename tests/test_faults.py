@@ -3,6 +3,8 @@
 A row maps what happens to a function, which does it, and a pattern, which the error or the returned text must hold.
 """
 
+import contextlib
+import io
 import math
 import re
 import warnings
@@ -11,12 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 import kdpl_utils as kd
+from kdpl_utils import plots
 from kdpl_utils.clip import models
+from kdpl_utils.experiments.cache import FeatureCache
 from kdpl_utils.learners.classifier import model_of
-from kdpl_utils.support.disk import write_tensors
+from kdpl_utils.support.disk import read_json, read_tensors, write_tensors
 from kdpl_utils.support.pictures import open_picture
 
 NAMES = ["banana", "beer mug", "dog"]
@@ -26,11 +30,6 @@ RAN = Path("code-of-a-stranger-ran")
 class Pickled:
     def __reduce__(self):
         return Path.touch, (RAN,)
-
-
-class Program(torch.nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
 
 
 def spoiled_model(vlm):
@@ -64,8 +63,6 @@ def prompts_that_are_not_finite(vlm):
 
 def prompts_in_a_file_that_are_not_finite(vlm):
     path = kd.save_learner(kd.CoOp(vlm), "learned.safetensors")
-    from kdpl_utils.support.disk import read_tensors
-
     header, tensors = read_tensors(path)
     write_tensors(path, {name: tensor * math.nan for name, tensor in tensors.items()}, header)
     kd.load_learner(path, vlm)
@@ -73,15 +70,14 @@ def prompts_in_a_file_that_are_not_finite(vlm):
 
 def checkpoint_with_code(vlm):
     torch.save({"state_dict": {"prompt_learner.ctx": Pickled()}}, "model.pth.tar-50")
-    try:
-        kd.import_checkpoint("model.pth.tar-50", vlm)
-    finally:
-        assert not RAN.exists()
+    kd.import_checkpoint("model.pth.tar-50", vlm)
 
 
 def program_as_checkpoint(vlm):
-    torch.jit.script(Program()).save("model.pth.tar-50")
-    kd.import_checkpoint("model.pth.tar-50", vlm)
+    torch.jit.script(torch.nn.Linear(1, 1)).save("model.pth.tar-50")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.jit, "load", lambda *arguments, **settings: RAN.touch())
+        kd.import_checkpoint("model.pth.tar-50", vlm)
 
 
 def classifier_of_a_hub(vlm):
@@ -97,7 +93,9 @@ def damaged_prompts(vlm):
 
 def postscript_as_jpg(vlm):
     Path("drawing.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
-    open_picture("drawing.jpg")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments, **settings: RAN.touch())
+        open_picture("drawing.jpg")
 
 
 def folder_of(*places, **settings):
@@ -129,6 +127,52 @@ def data_without_network(vlm):
 def half_of_a_data_set(vlm):
     with_pictures(*(f"eurosat/2750/{name}/{name}_1.jpg" for name in ("Forest", "River", "Highway")))
     kd.load_world("eurosat", "pictures")
+
+
+def adapted(vlm, n: int = 4) -> list[str]:
+    """Learn from a folder and return the lines that are reported."""
+    from kdpl_utils.apps.adapt import adapt_folder
+
+    lines: list[str] = []
+    with_pictures(*(f"{NAMES[i % 2]}/{i}.png" for i in range(n)))
+    adapt_folder("pictures", "out", student=vlm.name, teacher=vlm.name, epochs=1, report=lines.append)
+    return lines
+
+
+def readme_of_the_user(vlm):
+    mine = Path("out/README.md")
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    try:
+        adapted(vlm)
+    finally:
+        assert mine.read_text() == "mine"
+
+
+def unreadable_picture(vlm):
+    Path("pictures/banana").mkdir(parents=True)
+    Path("pictures/banana/broken.jpg").write_bytes(b"no picture")
+    return " ".join(adapted(vlm, n=40))
+
+
+def damaged_results(vlm):
+    """Scores and features of damaged files are made again, and the files are named."""
+    cache = FeatureCache("cache")
+    split = kd.Split([Image.new("RGB", (32, 32))], torch.tensor([0]), key="one image")
+    features = cache.features(vlm, split)
+    (file,) = Path("cache").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-8])
+    Path("scores.json").write_text("{")
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        assert cache.features(vlm, split).equal(features) and read_json(Path("scores.json")) is None
+    return said.getvalue().replace("\n", " ")
+
+
+def formula_as_a_name(vlm):
+    rows = {"teacher": torch.tensor([0.9, 0.1])}
+    figure = plots.distributions(Image.new("RGB", (9, 9)), ["$$ and $\\frac$", "dog"], rows)
+    figure.savefig(io.BytesIO())
+    return figure.alt
 
 
 def trained(lr: float, value: float):
@@ -181,10 +225,12 @@ FAULTS = {
     "prompts to save that are not finite": (prompts_that_are_not_finite, "ctx in spoiled.safetensors is not finite"),
     "prompts to load that are not finite": (prompts_in_a_file_that_are_not_finite, "learned.safetensors is not finite"),
     "a damaged file of prompts": (damaged_prompts, "learned.safetensors is damaged"),
+    "damaged results": (damaged_results, "cache/.*.safetensors is damaged .* scores.json is damaged .*made again"),
     "a checkpoint that runs code": (checkpoint_with_code, "model.pth.tar-50 .*nothing in it was run"),
     "a program in place of a checkpoint": (program_as_checkpoint, "model.pth.tar-50 .*nothing in it was run"),
     "a classifier that names a hub": (classifier_of_a_hub, "'hf-hub:stranger/model'.*nothing was loaded"),
     # pictures and folders
+    "a formula as a name": (formula_as_a_name, r"\$\$ and \$\\frac\$"),
     "PostScript called .jpg": (postscript_as_jpg, "drawing.jpg cannot be read as a picture"),
     "folders at several depths": (folder_of("a/1.png", "b/c/1.png"), "b/c/1.png|a/1.png.*FOLDER/<class>"),
     "one folder of pictures": (folder_of("pets/1.png", "pets/2.png"), "one class only, 'pets'.*FOLDER/<class>"),
@@ -194,6 +240,8 @@ FAULTS = {
     ),
     "a data set that is not there": (data_without_network, "eurosat is not in data .*put https:.*in data/eurosat"),
     "a data set that is half unpacked": (half_of_a_data_set, "eurosat is incomplete: it has 3 classes, and not 10"),
+    "a picture that cannot be read": (unreadable_picture, "Left out: .*broken.jpg cannot be read"),
+    "a README of the user's": (readme_of_the_user, "out/README.md was not written by this command"),
     # runs
     "reproduce with an unknown student": (planned(student="emoji-student"), "no model 'emoji-student'"),
     "reproduce with an unknown teacher": (planned(teachers=["emoji-techer"]), "no model 'emoji-techer'"),
@@ -219,3 +267,4 @@ def test_a_fault_is_named_or_comes_out_right(fault, vlm, tmp_path, monkeypatch):
         except (ValueError, OSError, FloatingPointError) as error:
             said = str(error)
     assert re.search(pattern, str(said)) and "\n" not in said, said
+    assert not RAN.exists()
