@@ -83,7 +83,7 @@ def read_json(path: Path) -> dict | None:
             return value
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, AttributeError, TypeError):
         pass  # cut short, or other JSON
     report_damaged(path)
     return None

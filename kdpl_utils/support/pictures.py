@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 # By content, whatever the suffix: for EPS, another of Pillow's formats, Pillow starts another program (Ghostscript).
@@ -65,8 +65,10 @@ def as_picture(given: object, name: str) -> Image.Image:
 def as_rgb(image: Image.Image, upright: bool = True) -> Image.Image:
     """Convert to 8-bit RGB: upright, wide numbers scaled, on white (most drawings are dark), the middle of a strip."""
     image.load()
+    has_sixteen_bits = image.mode.startswith("I;16") or image.format in ("PNG", "PPM")
     try:
-        image = ImageOps.exif_transpose(image) if upright else image
+        if upright and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else Pillow would copy it
+            image = ImageOps.exif_transpose(image)
     except Exception:  # noqa: S110  broken EXIF raises almost anything and leaves the picture as it is
         pass
     longest = LONGEST * min(image.size)
@@ -74,19 +76,17 @@ def as_rgb(image: Image.Image, upright: bool = True) -> Image.Image:
         left, top = (max(0, (side - longest) // 2) for side in image.size)
         image = image.crop((left, top, image.width - left, image.height - top))
     if image.mode[0] in "IF":  # 16 and 32 bits, floating point
-        image = _eight_bits(image)
+        image = _eight_bits(image, has_sixteen_bits)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     rgba = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale by the first of 1 (floats only), 255 and 65,535 that holds all numbers; 16 bits always by 65,535."""
+def _eight_bits(image: Image.Image, has_sixteen_bits: bool) -> Image.Image:
+    """Scale by 65,535 what its file says has 16 bits, else by the first of 1 (floats), 255 and 65,535 that holds all."""
     numbers = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    ranges = [1, 255, 65535] if image.mode == "F" else [255, 65535]
-    if image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):
-        ranges = [65535]
+    ranges = [65535] if has_sixteen_bits else [1, 255, 65535] if image.mode == "F" else [255, 65535]
     highest = next((highest for highest in ranges if numbers.max() <= highest), numbers.max())
     return Image.fromarray(np.rint(numbers * (255 / highest)).clip(0, 255).astype(np.uint8))
 

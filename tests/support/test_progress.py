@@ -7,14 +7,14 @@ from kdpl_utils.support.progress import progress_bar
 
 
 def test_a_program_shows_it_beside_its_results(capsys):
-    assert list(progress_bar(range(3), desc="steps")) == [0, 1, 2]
+    assert list(progress_bar(range(3), desc="steps", delay=0)) == [0, 1, 2]
     captured = capsys.readouterr()
     assert "steps: 100%" in captured.err and captured.out == ""
 
 
 def test_a_notebook_shows_it_among_what_a_cell_prints():
     cell = new_code_cell(
-        "from kdpl_utils.support.progress import progress_bar\nfor _ in progress_bar(range(3), desc='steps'): pass"
+        "from kdpl_utils.support.progress import progress_bar\nfor _ in progress_bar(range(3), desc='steps', delay=0): pass"
     )
     notebook = new_notebook(cells=[cell])
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()

@@ -14,7 +14,9 @@ def shipped(tmp_path, monkeypatch):
     (tmp_path / "emoji" / "unfinished.part").write_bytes(b"half")
     write_checksums(tmp_path / "emoji")
     monkeypatch.setattr(files, "data_root", lambda: tmp_path)
-    return tmp_path / "emoji"
+    data_file.cache_clear()
+    yield tmp_path / "emoji"
+    data_file.cache_clear()
 
 
 def test_a_whole_file_is_found_by_its_name(shipped):

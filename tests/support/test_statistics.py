@@ -17,7 +17,6 @@ def test_bootstrap_of_a_constant_difference_has_no_width():
         assert paired_bootstrap(a, a + 0.25, groups=groups) == pytest.approx((0.25, 0.25, 0.25), abs=1e-12)
 
 
-
 def test_bootstrap_equals_all_resamples_enumerated():
     """Five groups of different sizes: all 5⁵ resamples can be listed, and each is a mean over pairs."""
     rng = np.random.default_rng(0)
@@ -32,7 +31,6 @@ def test_bootstrap_equals_all_resamples_enumerated():
     assert all(type(x) is float for x in (mean, low, high))
 
 
-
 def test_bootstrap_uses_the_pairing_and_the_seed():
     rng = np.random.default_rng(2)
     a = rng.normal(0, 10, 100)
@@ -42,7 +40,6 @@ def test_bootstrap_uses_the_pairing_and_the_seed():
     assert first == paired_bootstrap(a, b, n=1234, seed=5) != paired_bootstrap(a, b, n=1234, seed=6)
     assert len(set(paired_bootstrap(a, b, n=1)[1:])) == 1  # one resample has one mean
     assert paired_bootstrap(b, a)[0] == -paired_bootstrap(a, b)[0]
-
 
 
 def test_the_interval_over_seeds_covers_as_promised():
@@ -58,13 +55,11 @@ def test_the_interval_over_seeds_covers_as_promised():
     assert np.mean([low <= 2 <= high for _, low, high in bootstraps]) < 0.9
 
 
-
 def test_the_interval_over_seeds_is_that_of_the_textbook():
     # Differences 1, 2, 3: mean 2, standard error 1/sqrt(3), and t(2 degrees of freedom) = 4.3027.
     mean, low, high = paired_interval([30.0, 31.0, 32.0], torch.tensor([31.0, 33.0, 35.0]))
     assert (mean, low, high) == pytest.approx((2, 2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-3)
     assert paired_interval([1.0, 2.0], [1.5, 2.5]) == (0.5, 0.5, 0.5)
-
 
 
 def test_pareto_front_by_brute_force():
@@ -76,7 +71,6 @@ def test_pareto_front_by_brute_force():
             beaten = [(a <= c and b >= g) and (a < c or b > g) for a, b in zip(cost, gain)]
             expected.append(not any(beaten))
         assert pareto_front(cost, gain) == expected
-
 
 
 def test_one_seed_has_no_interval():
