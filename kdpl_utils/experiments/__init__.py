@@ -1,1 +1,5 @@
-"""The paper's experiments as runs that can be killed: ``plan`` lists them, ``lab`` does one, ``run`` does many."""
+"""The paper's experiments: ``plan`` lists runs, ``runner`` does one, ``run`` does many, ``tables`` summarises them."""
+
+
+class RunsFailedError(Exception):
+    """Some runs failed; the others are complete."""

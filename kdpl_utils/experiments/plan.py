@@ -1,35 +1,23 @@
-"""The paper's comparisons: which runs a table asks for."""
+"""What a table needs: the list of its runs, checked before the first of them starts."""
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from ..learners import LEARNERS, promptsrc
-from ..loading import check_model, has_vision_transformer, model_pair
-from ..support.disk import read_json
-from ..support.values import listed, seed_of, whole
+from ..choices import LEARNERS, MODES, TABLES, WITH_DICTIONARY
+from ..clip.models import check_model, has_vision_transformer, model_pair
+from ..learners import learner_class, promptsrc
+from ..support.disk import digest
 from ..train import Recipe
 from ..worlds.load import load_world
 from ..worlds.world import World
-from .training import (
-    MODES,
-    WITH_DICTIONARY,
-    Evaluation,
-    Training,
-    check_chosen,
-    evaluation_digest,
-    training_digest,
-    unsuited,
-)
+from .runner import Evaluation, Model, RunConfig
 
-TABLES = ("base-to-novel", "domain", "cross-dataset", "few-shot")
-ON_TRANSFORMERS = ("vpt", "maple", "promptsrc", "promptkd")  # they change the image tower
-KINDS = {"base-to-novel": "halves", "domain": "domains", "few-shot": "test", "cross-dataset": "transfer"}
+WITH_VISUAL_PROMPTS = ("vpt", "maple", "promptsrc", "promptkd")
 
 
 def plan(
@@ -42,175 +30,122 @@ def plan(
     targets: Sequence[str] = (),
     root: str | Path | None = None,
     **options,
-) -> list[tuple[Training, Evaluation]]:
-    """The (training, evaluation) pairs of a table, the zero-shot student first; without what no learner can do.
-
-    PromptKD, in its own mode, learns in a cross-dataset table from each target's pictures, as published.
+) -> list[tuple[RunConfig, Evaluation]]:
+    """Return the runs of a table and how each is tested, the zero-shot student first.
 
     Args:
-        table: one of ``TABLES``. ``base-to-novel`` trains on half of the classes; ``domain`` and ``cross-dataset``
-            on all, and test on the world's shifts, or on the test pictures of ``targets``; ``few-shot`` on its own.
+        table: one of ``TABLES``. ``base-to-novel`` trains on half of the classes; ``domain`` and ``cross-dataset`` on
+            all, and test on the world's shifts, or on ``targets``; ``few-shot`` on all, and tests on the world itself.
         targets: by default the world's own: the paper's ten for ImageNet, the other groups of the emoji world.
-        options: fields of ``Training``, or of its recipe, that differ from the published ones; ``labelled`` goes to
-            mode ``"kdpl"`` alone.
+        options: fields of ``RunConfig`` or of its recipe; None is the published value.
 
     Raises:
-        ValueError: unknown names, or no targets.
-        FileNotFoundError: a data set is not there: said now, not after hours of training.
+        ValueError: a choice, model or number that a run would refuse.
+        FileNotFoundError: a data set is not there.
     """
-    world = str(world)
-    learners, modes, targets = (_once(given) for given in (learners, modes, targets))
-    seeds = _once(seed_of(seed) for seed in listed(seeds))
-    shots = _once(whole(n, "shots", 1) for n in listed(shots))
-    options = _checked(options)
     for what, given, known in (("table", [table], TABLES), ("learner", learners, LEARNERS), ("mode", modes, MODES)):
         if wrong := [g for g in given if g not in known]:
             raise ValueError(f"There is no {what} {wrong[0]!r}: choose from {', '.join(known)}.")
-    pairs = [(learner, mode) for learner in learners for mode in modes]
-    suited = [pair for pair in pairs if not unsuited(*pair)]
-    if pairs and not suited:
-        raise ValueError(unsuited(*pairs[0]))
-    _say_left_out([pair for pair in pairs if pair not in suited])
-    labelled = options.get("labelled") or 0.0
-    if not isinstance(labelled, int | float) or not 0 <= labelled <= 1 or (labelled and "kdpl" not in modes):
-        raise ValueError(f"labelled = {labelled}: give the share of labels, 0 to 1, that mode 'kdpl' may learn from.")
-    kind, home = KINDS[table], load_world(world, root)
-    where = (targets or home.targets) if kind == "transfer" else [world]
-    if not where:
-        raise ValueError(f"A cross-dataset table of {world} needs targets: the names of the worlds to test on.")
-    judges = [home if target == world else load_world(target, root) for target in where]
-    _check_labels(world, home, kind, judges)
-    _check_classes(world, home, kind)
-    evaluations = [Evaluation(kind, target, evaluation_digest(judge, kind)) for target, judge in zip(where, judges)]
-    classes = "base" if kind == "halves" else "all"
-    sizes = _that_are_there(shots if table == "few-shot" else shots[:1], home, home.base if classes == "base" else None)
-    chosen = [("zero-shot", "labels", 0, 16)]
-    chosen += [(learner, mode, seed, n) for learner, mode in suited for n in sizes for seed in seeds]
-    pairs = []
-    for learner, mode, seed, n in chosen:
-        for evaluation, judge in zip(evaluations, judges):
-            place, source, size = home, world, n
-            if kind == "transfer" and mode == "promptkd":
-                # PromptKD is transductive: it learns from the unlabelled pictures and the names of the target itself.
-                place, source, size = judge, evaluation.world, 0
-            job = _training(place, source, classes, learner, mode, seed, size, transfers=classes == "all", **options)
-            _check_job(job, place)
-            pairs.append((job, evaluation))
+    home = load_world(world, root)
+    targets = (targets or home.targets) if table == "cross-dataset" else [world]
+    worlds = {target: home if target == world else load_world(target, root) for target in targets}
+    _check_worlds(home, worlds, table)
+    options = {key: value for key, value in options.items() if value is not None}
+    recipe_options = {key: options.pop(key) for key in ("epochs", "batch_size", "lr") if key in options}
+    student = model_pair(options.pop("student", home.transformer or home.student))
+    teachers = tuple(model_pair(teacher) for teacher in options.pop("teachers", [home.teacher]))
+    for model in (student, *teachers):
+        check_model(*model)
+    suited = _suited(learners, modes, student, teachers)
+    classes = home.base if table == "base-to-novel" else range(len(home.classnames))
+    shots = _available(shots if table == "few-shot" else shots[:1], home, classes)
+    fraction = options.pop("label_fraction", 0.0)
+    images = min(shots) * len(classes)
+    if fraction and ("kdpl" not in modes or not 0 < fraction <= 1 or not round(fraction * images)):
+        raise ValueError(f"label_fraction is {fraction}: give the share of {images} images whose labels kdpl may use.")
+    k = options.pop("k", 0)
+    options = {"student": student, "classes": "base" if table == "base-to-novel" else "all", **options}
+
+    precision = options.get("precision", "fp32")
+    zero_shot = {"teachers": (), "recipe": Recipe(), "student": student, "classes": options["classes"]}
+    baseline = RunConfig(world, "zero-shot", "labels", 0, **zero_shot, precision=precision)
+    evaluations = {}
+    for name, tested in worlds.items():
+        shifts = [(shift, split.key) for shift, split in tested.shifts.items()]
+        evaluations[name] = Evaluation(table, name, digest(tested.test.key, tested.classnames, shifts)[:10])
+    pairs = [(baseline, evaluation) for evaluation in evaluations.values()]
+    for (learner, mode), n, seed, target in itertools.product(suited, shots, dict.fromkeys(seeds), worlds):
+        # PromptKD is transductive: in a cross-dataset table it learns from the target's unlabelled images and names.
+        of_target = table == "cross-dataset" and mode == "promptkd"
+        source = worlds[target] if of_target else home
+        words = source.dictionary if mode in WITH_DICTIONARY else ()
+        if words and (k or 2) not in range(2, len(words) + 1):
+            raise ValueError(f"k is {k}: give 2 to {len(words)}, the names of the dictionary, or 0.")
+        recipe, settings = _published(home, learner, table)
+        config = RunConfig(
+            target if of_target else world,
+            learner,
+            mode,
+            seed,
+            teachers=teachers,
+            recipe=replace(recipe, **recipe_options, seed=seed),
+            data=digest(source.train.key, source.classnames, source.templates, words)[:10],
+            shots=0 if of_target else n,
+            label_fraction=fraction if mode == "kdpl" else 0.0,
+            k=k if words else 0,
+            settings=settings,
+            **{"views": source.views, **options},
+        )
+        pairs.append((config, evaluations[target]))
     return pairs
 
 
-def _check_job(job: Training, place: World) -> None:
-    """Refuse what its run would refuse, perhaps after hours of other runs."""
-    for model in (job.student, *job.teachers):
-        check_model(*model)
-    if job.learner in ON_TRANSFORMERS and not has_vision_transformer(job.student[0]):
-        raise ValueError(
-            f"{job.learner} learns tokens in a vision transformer, and {job.student[0]} has none: leave the learner "
-            "out, or choose another student."
-        )
-    classes = place.base if job.classes == "base" else range(len(place.classnames))
-    pictures = job.shots * len(classes) or len(place.train)
-    check_chosen(job.mode, job.k, job.labelled, pictures, len(place.dictionary))
-    if job.k > len(place.dictionary):
-        raise ValueError(f"k = {job.k}, and the dictionary of {place.name} has {len(place.dictionary)} names.")
+def _check_worlds(home: World, worlds: dict[str, World], table: str) -> None:
+    """Refuse worlds on which the numbers of a table would mean nothing."""
+    for split in (home.train if table != "domain" else home.test, *(world.test for world in worlds.values())):
+        if split.unusable_because:
+            raise ValueError(f"{split.unusable_because} For images without labels use kdpl adapt.")
+    if len(home.classnames) < (4 if table == "base-to-novel" else 2):
+        raise ValueError(f"{home.name} has {len(home.classnames)} classes, and with one class every model has 100 %.")
+    if table == "domain" and not home.shifts:
+        raise ValueError(f"{home.name} has no shifted test sets here, and a domain table needs one.")
+    if not worlds:
+        raise ValueError(f"A cross-dataset table of {home.name} needs targets: the names of the worlds to test on.")
 
 
-def _once(given: object) -> list:
-    """Each of what was asked for, once: a run that is counted twice has no row in a table."""
-    return list(dict.fromkeys(listed(given)))
+def _suited(
+    learners: Sequence[str], modes: Sequence[str], student: Model, teachers: Sequence[Model]
+) -> list[tuple[str, str]]:
+    """The (learner, mode) pairs that can be trained; a warning names each learner that cannot."""
+    pairs = []
+    for learner, mode in itertools.product(dict.fromkeys(learners), dict.fromkeys(modes)):
+        if learner in WITH_VISUAL_PROMPTS and not has_vision_transformer(student[0]):
+            warnings.warn(f"{learner} is left out: {student[0]} has no vision transformer.", stacklevel=3)
+        elif mode in WITH_DICTIONARY and not learner_class(learner).open_vocabulary:
+            warnings.warn(f"{learner} is left out of {mode}: it has a row for each class.", stacklevel=3)
+        elif learner == "promptkd" and len(teachers) != 1:
+            warnings.warn("promptkd is left out: its classes are the text features of one teacher.", stacklevel=3)
+        elif mode != "promptkd" or learner == "promptkd":
+            pairs.append((learner, mode))
+    if learners and modes and not pairs:
+        raise ValueError(f"None of {', '.join(learners)} can be trained in {', '.join(modes)} with {student[0]}.")
+    return pairs
 
 
-def _say_left_out(pairs: Sequence[tuple[str, str]]) -> None:
-    """Runs that no learner can do; that only PromptKD has its own objective needs no word."""
-    for learner, mode in pairs:
-        if mode in WITH_DICTIONARY:
-            warnings.warn(f"{learner} in the mode {mode} is left out. {unsuited(learner, mode)}", stacklevel=3)
-
-
-def _check_labels(world: str, home: World, kind: str, judges: Sequence[World]) -> None:
-    """Refuse pictures without labels: a table draws its shots class by class, and scores need right answers."""
-    needed = [home.train] if kind != "domains" or len(home.train) else []
-    needed += [judge.test for judge in judges]
-    for split in needed:
-        if split.unusable_because or not len(split):
-            raise ValueError(
-                f"{world} cannot be reproduced on: {split.unusable_because or 'it has no test pictures.'} For pictures "
-                "without labels there is kdpl adapt."
-            )
-
-
-def _check_classes(world: str, home: World, kind: str) -> None:
-    """Refuse classes that are no choice: one alone is always named, so that its accuracy is 100 %."""
-    n_classes = len(home.classnames)
-    if kind == "halves" and len(home.novel) < 2:
-        raise ValueError(
-            f"{world} has {n_classes} classes, and each half of a base-to-novel table needs two: give four or more, or "
-            "--table few-shot."
-        )
-    if n_classes < 2:
-        raise ValueError(f"{world} has {n_classes} class, and one alone is no choice: give two or more.")
-
-
-def _checked(options: Mapping[str, object]) -> dict[str, object]:
-    """The options with plain numbers, and models as pairs."""
-    checked = dict(options)
-    for count in ("k", "views"):
-        if checked.get(count) is not None:
-            checked[count] = whole(checked[count], count, 0)
-    if checked.get("student") is not None:
-        checked["student"] = model_pair(checked["student"])
-    if checked.get("teachers") is not None:
-        checked["teachers"] = tuple(model_pair(teacher) for teacher in listed(checked["teachers"]))
-    return checked
-
-
-def _that_are_there(shots: Sequence[int], home: World, classes: Sequence[int] | None) -> list[int]:
-    """The numbers of shots, those beyond the largest class as what it holds: a table names what was used."""
-    labels = home.train.labels
-    counted = labels[labels >= 0] if classes is None else labels[torch.isin(labels, torch.tensor(list(classes)))]
-    most = int(counted.bincount().max()) if len(counted) else max(shots)
+def _available(shots: Sequence[int], home: World, classes: Sequence[int]) -> list[int]:
+    """The numbers of shots; where fewer images are there, their number: a table reports what was used."""
+    if min(shots) < 1:
+        raise ValueError(f"shots is {min(shots)}: give 1 or more.")
+    most = int(home.train.of_classes(classes).labels.bincount().max()) if len(home.train) else max(shots)
     if max(shots) > most:
-        message = f"{home.name} has at most {most} training pictures a class: so many are used, not {max(shots)}."
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(f"{home.name} has at most {most} training images a class: {most} are used.", stacklevel=3)
     return list(dict.fromkeys(min(n, most) for n in shots))
 
 
-def _training(
-    home: World, world: str, classes: str, learner: str, mode: str, seed: int, shots: int, transfers: bool, **options
-) -> Training:
-    zero_shot = learner == "zero-shot"
-    recipe, settings = (Recipe(), {}) if zero_shot else _recipe_and_settings(home, learner, transfers)
-    of_recipe = {key: options.pop(key) for key in ("epochs", "batch_size", "lr") if options.get(key) is not None}
-    if not zero_shot:
-        recipe = replace(recipe, **of_recipe, seed=seed)
-    fields = {
-        "student": tuple(home.transformer or home.student),
-        "teachers": (tuple(home.teacher),),
-        "views": home.views,
-        "settings": settings,
-        "data": training_digest(home, mode),
-        **{key: value for key, value in options.items() if value is not None},
-    }
-    if mode != "kdpl":
-        fields["labelled"] = 0.0
-    if mode not in WITH_DICTIONARY:
-        fields["k"] = 0
-    if zero_shot:  # depends on nothing that is learned
-        fields.update(teachers=(), views=0, settings={}, data="", scale="student")
-    return Training(world, learner, mode, seed, recipe=recipe, classes=classes, shots=shots, **fields)
-
-
-def _recipe_and_settings(home: World, learner: str, transfers: bool) -> tuple[Recipe, dict[str, object]]:
-    """The published recipe of a learner, or what a world says instead; with the settings that go with it."""
+def _published(home: World, learner: str, table: str) -> tuple[Recipe, dict[str, object]]:
+    """The published recipe of a learner, or the world's own; with the settings that go with it."""
     if learner in home.recipes:
-        return replace(LEARNERS[learner].recipe, **home.recipes[learner]), {}
-    if learner == "promptsrc" and transfers:
+        return replace(learner_class(learner).recipe, **home.recipes[learner]), {}
+    if learner == "promptsrc" and table != "base-to-novel":
         return promptsrc.CROSS_DATASET["recipe"], promptsrc.CROSS_DATASET["settings"]
-    return LEARNERS[learner].recipe, {}
-
-
-def is_complete(job: Training, evaluation: Evaluation, out: Path) -> bool:
-    """Whether the scores are there, and what is known of their training; a damaged file is not there."""
-    if read_json(evaluation.file(job, out)) is None:
-        return False
-    return job.learner == "zero-shot" or read_json(job.folder(out) / "training.json") is not None
+    return learner_class(learner).recipe, {}
