@@ -39,7 +39,7 @@ def load_vlm(
         )
     except Exception as error:  # open_clip and its readers raise any kind for a file that holds no weights
         raise loading_error(name, weights, error) from error
-    options = {"bpe_path": str(data_file("bpe.txt.gz"))} if is_shipped else {}
+    options: dict[str, object] = {"bpe_path": str(data_file("bpe.txt.gz"))} if is_shipped else {}
     if ":" in name:
         options["trust_remote_code"] = False  # a tokenizer from a hub may ask to run code of its own
     tokenizer = open_clip.get_tokenizer(name, **options)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import LongTensor, Tensor, nn
@@ -21,7 +21,7 @@ from .vlm import VLM, encode_images, logits
 if TYPE_CHECKING:
     from .worlds.world import Split, World
 
-    Inputs = Tensor | ImageBatches
+    Inputs: TypeAlias = Tensor | ImageBatches
     Classify = Callable[[Tensor], Tensor]  # images or their features → logits (N, C)
 
 COLUMNS = ("base", "novel", "H", "base shifted", "novel shifted", "ECE")
@@ -101,7 +101,8 @@ def test_sets(world: World, device: torch.device, inputs: Callable[[Split], Inpu
         parts = [split.of_classes(half) for half in (world.base, world.novel)]
         return tuple((inputs(part), part.labels.to(device)) for part in parts)
 
-    return TestSets(*halves(world.test), {name: halves(split) for name, split in world.shifts.items()})
+    base, novel = halves(world.test)
+    return TestSets(base, novel, {name: halves(split) for name, split in world.shifts.items()})
 
 
 def scores(tests: TestSets, world: World, encode: Callable[[Sequence[str]], Tensor], scale: Tensor) -> dict[str, float]:

@@ -8,7 +8,7 @@ shuffle ``teacher_logits``, set them to 0, or call ``from_labels(inputs, teacher
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .prompts import PromptLearner
 
     Loss = Callable[[Learner | PromptLearner, Tensor], Tensor]
-    Inputs = Tensor | ImageBatches
+    Inputs: TypeAlias = Tensor | ImageBatches
 
 
 def from_labels(inputs: Inputs, labels: Tensor, names: Sequence[str]) -> Loss:

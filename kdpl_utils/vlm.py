@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,8 @@ class VLM:
     """
 
     model: nn.Module
-    preprocess: Callable
-    tokenizer: Callable
+    preprocess: Any
+    tokenizer: Any
     name: str
     pretrained: str | None = None
     weights: str = ""

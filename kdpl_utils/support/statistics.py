@@ -42,9 +42,7 @@ def paired_interval(before: Sequence[float] | float, after: Sequence[float]) -> 
     """
     from scipy import stats  # takes a second to import, and only tables need it
 
-    after = np.asarray(after, dtype=float)
-    before = np.broadcast_to(np.asarray(before, dtype=float), after.shape)
-    difference = after - before
+    difference = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
     if len(difference) < 2 or not np.isfinite(difference).all():
         raise ValueError("An interval over seeds needs finite scores of at least two seeds.")
     mean = float(difference.mean())
