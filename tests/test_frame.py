@@ -37,11 +37,11 @@ def named(requirements: list[str]) -> set[str]:
 def test_requirements_are_lower_bounds_and_the_tests_have_the_extras():
     for requirement in map(Requirement, sum(EXTRAS.values(), PROJECT["dependencies"])):
         assert [one.operator for one in requirement.specifier] == [">="], requirement
-    assert set(EXTRAS["data"] + EXTRAS["cluster"]) <= set(EXTRAS["test"])
+    assert set(EXTRAS["cluster"]) <= set(EXTRAS["test"])
 
 
 def test_every_import_of_the_package_is_a_dependency():
-    listed = named(PROJECT["dependencies"] + EXTRAS["notebooks"] + EXTRAS["data"] + EXTRAS["cluster"])
+    listed = named(PROJECT["dependencies"] + EXTRAS["notebooks"] + EXTRAS["cluster"])
     for path in (ROOT / "kdpl_utils").rglob("*.py"):
         nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
         modules = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
@@ -55,7 +55,7 @@ def test_the_package_needs_no_extra():
     """A plain installation imports every public name and runs the command."""
     code = f"""
 import sys
-for name in {sorted(named(EXTRAS["notebooks"] + EXTRAS["data"] + EXTRAS["cluster"]) | {"IPython"})}:
+for name in {sorted(named(EXTRAS["notebooks"] + EXTRAS["cluster"]) | {"IPython"})}:
     sys.modules[name] = None  # importing it fails
 import kdpl_utils as kd
 for name in kd.__all__:
