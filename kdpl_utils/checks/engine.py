@@ -114,7 +114,7 @@ class Exercise:
             return NOT_TRIED, None, f"○ {self.name}: {SENTENCES['not attempted']}"
         wrong = [i for i in range(len(got)) if not same(got[i], expected[i]) or is_other_kind(got[i], expected[i])]
         if not wrong and not changed:
-            return RIGHT, None, f"✓ {self.name}: {SENTENCES['right'].format(len(got))}"
+            return RIGHT, None, f"✓ {self.name}: {SENTENCES['right']}"
         for mistake in self.known_mistakes if wrong else []:
             if all(map(same, got, self.outcomes(mistake.function)[0])):
                 return WRONG, mistake.name, f"✗ {self.name}: {mistake.sentence}\n  {SENTENCES['goes on']}"

@@ -360,7 +360,7 @@ MISTAKES = {
 def test_two_right_answers_are_kept(exercise, capsys):
     for answer in RIGHT[exercise.name]:
         assert exercise(answer) is answer, capsys.readouterr().out
-        assert capsys.readouterr().out.startswith(f"✓ {exercise.name}: right on ")
+        assert capsys.readouterr().out.startswith(f"✓ {exercise.name}: right. ")
         assert engine.RECORDS[exercise.name]["status"] == engine.RIGHT
 
 
