@@ -240,7 +240,7 @@ def test_terms_are_explained_where_they_first_appear(path):
 FEWER_PICTURES = """
 from kdpl_utils.worlds import emoji
 
-emoji.TEST_PICTURES, emoji.TRAIN_VIEWS = 100, 10  # for two styles: 16 shots, and some that are left
+emoji.TEST_PICTURES, emoji.TRAIN_VIEWS = 160, 10  # more than 16 shots a class of two styles, than 4 to choose with
 """
 SHORT = {
     "Recipe(**world.recipe)": 'Recipe(**{**world.recipe, "epochs": 2})',
@@ -264,7 +264,7 @@ def test_what_is_shortened_is_there():
 
     texts = [path.read_text(encoding="utf-8") for path in SOURCES]
     assert [long for long in SHORT if not any(long in text for text in texts)] == []
-    assert emoji.TEST_PICTURES > 100 and emoji.TRAIN_VIEWS > 10
+    assert emoji.TEST_PICTURES > 160 and emoji.TRAIN_VIEWS > 10
 
 
 @pytest.mark.skipif(os.environ.get("KDPL_WHOLE_COURSE") != "1", reason="minutes; KDPL_WHOLE_COURSE=1 runs it")
