@@ -83,14 +83,15 @@ def looking_up(package: Path) -> list[str]:
 
 
 def packed_lines(package: Path) -> list[str]:
-    """Assignments of several unrelated values in one statement; a swap is one thing."""
+    """Assignments of several unrelated values in one statement; a swap and one function of two things are related."""
     found = []
     for file, tree in files(package).items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
-                targets = [target for target in node.targets if isinstance(target, ast.Tuple)]
-                values = {ast.unparse(value) for value in node.value.elts}
-                if any({ast.unparse(one) for one in target.elts} != values for target in targets):
+            if isinstance(node, ast.Assign) and all(isinstance(x, ast.Tuple) for x in (node.value, node.targets[0])):
+                values = [ast.unparse(value) for value in node.value.elts]
+                is_swap = {ast.unparse(target) for target in node.targets[0].elts} == set(values)
+                functions = {value.partition("(")[0].rpartition(".")[2] if "(" in value else "" for value in values}
+                if not is_swap and (len(functions) > 1 or "" in functions):
                     found.append(f"{file}, line {node.lineno}: {ast.unparse(node)}")
     return found
 
