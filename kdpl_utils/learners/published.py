@@ -16,6 +16,15 @@ from ..vlm import VLM
 from . import VPT, CoCoOp, CoOp, Learner, MaPLe, PromptSRC
 from .saving import fill
 
+OUR_NAMES = (  # of tensors: those of the published code, as regular expressions → ours
+    (r"^prompt_learner\.", ""),
+    (r"^image_encoder\.VPT$", "visual.0"),
+    (r"^image_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow$", r"visual.\1"),
+    (r"^text_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow$", lambda found: f"deep.{int(found[1]) - 1}"),
+    (r"^compound_prompts_text\.", "deep."),
+    (r"^compound_prompt_projections\.", "deep_proj."),
+)
+
 
 def import_checkpoint(
     path: str | Path, vlm: VLM, ctx_init: str = "a photo of a", classnames: Sequence[str] | None = None
@@ -34,52 +43,36 @@ def import_checkpoint(
     """
     state = _tensors_of(path)
     _check_backbone(state, vlm, path)
-    saved = {re.sub(r"^prompt_learner\.", "", key): tensor for key, tensor in state.items()}
-    visual = _layers(saved, "image_encoder.VPT", "image_encoder.transformer.resblocks.{}.VPT_shallow")
-    if "proj.weight" in saved and "ctx" in saved:
-        return _maple(saved, vlm, ctx_init, path)
-    if "ctx" in saved and visual:
-        deep = _layers(saved, "ctx", "text_encoder.transformer.resblocks.{}.VPT_shallow")
-        sizes = {"n_ctx": len(saved["ctx"]), "depth": len(visual), "depth_text": len(deep)}
-        learner = PromptSRC(vlm, **sizes, ctx_init=ctx_init)
-        return fill(learner, {"ctx": deep[0], **_listed("deep", deep[1:]), **_listed("visual", visual)}, path)
-    if visual:
-        learner = VPT(vlm, n_ctx=len(visual[0]), depth=len(visual))
-        return fill(learner, _listed("visual", visual), path)
-    if "meta_net.linear1.weight" in saved:
-        learner = CoCoOp(vlm, ctx_init=ctx_init)
-        tensors = {key: tensor for key, tensor in saved.items() if key == "ctx" or key.startswith("meta_net.")}
-        return fill(learner, tensors, path)
-    if "ctx" in saved:
-        if saved["ctx"].ndim == 3 and (classnames is None or len(classnames) != len(saved["ctx"])):
-            raise ValueError(f"{path} has a context for each of {len(saved['ctx'])} classes: give their classnames.")
-        own = classnames if saved["ctx"].ndim == 3 else None
-        learner = CoOp(vlm, n_ctx=saved["ctx"].shape[-2], classnames=own)
-        return fill(learner, {"prompt.ctx": saved["ctx"]}, path)
-    raise ValueError(f"{path} holds no prompts of CoOp, CoCoOp, VPT, MaPLe or PromptSRC.")
+    saved = {}
+    for key, tensor in state.items():
+        for theirs, ours in OUR_NAMES:
+            key = re.sub(theirs, ours, key)
+        saved[key] = tensor
+    learner = _learner_of(saved, vlm, ctx_init, classnames, path)
+    return fill(learner, {key: saved[key] for key in learner.state_dict() if key in saved}, path)
 
 
-def _maple(saved: Mapping[str, Tensor], vlm: VLM, ctx_init: str, path: str | Path) -> Learner:
-    layers = sum(1 for key in saved if key.startswith("compound_prompts_text."))
-    learner = MaPLe(vlm, n_ctx=len(saved["ctx"]), depth=layers + 1, ctx_init=ctx_init)
-    theirs = {key: key for key in ("ctx", "proj.weight", "proj.bias")}  # our name → theirs
-    for i in range(layers):
-        theirs[f"deep.{i}"] = f"compound_prompts_text.{i}"
-        for part in ("weight", "bias"):
-            theirs[f"deep_proj.{i}.{part}"] = f"compound_prompt_projections.{i}.{part}"
-    return fill(learner, {own: saved[key] for own, key in theirs.items() if key in saved}, path)
-
-
-def _layers(saved: Mapping[str, Tensor], first: str, deeper: str) -> list[Tensor]:
-    """The first layer's vectors, then those of layers 1, 2, … as far as there are any."""
-    layers = [saved[first]] if first in saved else []
-    while deeper.format(len(layers)) in saved and layers:
-        layers.append(saved[deeper.format(len(layers))])
-    return layers
-
-
-def _listed(name: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
-    return {f"{name}.{i}": t for i, t in enumerate(tensors)}
+def _learner_of(
+    saved: dict[str, Tensor], vlm: VLM, ctx_init: str, classnames: Sequence[str] | None, path: str | Path
+) -> Learner:
+    """A fresh learner of the kind and size that the tensors, by our names, belong to."""
+    depth = sum(key.startswith("visual.") and key[7:].isdigit() for key in saved)
+    depth_text = 1 + sum(key.startswith("deep.") for key in saved)
+    ctx = saved.get("ctx")
+    if ctx is not None and "proj.weight" in saved:
+        return MaPLe(vlm, n_ctx=len(ctx), depth=depth_text, ctx_init=ctx_init)
+    if ctx is not None and depth:
+        return PromptSRC(vlm, n_ctx=len(ctx), depth=depth, depth_text=depth_text, ctx_init=ctx_init)
+    if depth:
+        return VPT(vlm, n_ctx=len(saved["visual.0"]), depth=depth)
+    if ctx is not None and "meta_net.linear1.weight" in saved:
+        return CoCoOp(vlm, ctx_init=ctx_init)
+    if ctx is None:
+        raise ValueError(f"{path} holds no prompts of CoOp, CoCoOp, VPT, MaPLe or PromptSRC.")
+    if ctx.ndim == 3 and (classnames is None or len(classnames) != len(ctx)):
+        raise ValueError(f"{path} has a context for each of {len(ctx)} classes: give their classnames.")
+    saved["prompt.ctx"] = ctx
+    return CoOp(vlm, n_ctx=ctx.shape[-2], classnames=classnames if ctx.ndim == 3 else None)
 
 
 def _check_backbone(state: Mapping[str, Tensor], vlm: VLM, path: str | Path) -> None:
