@@ -84,7 +84,7 @@ def as_rgb(image: Image.Image, upright: bool = True) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, has_sixteen_bits: bool) -> Image.Image:
-    """Scale by 65,535 what its file says has 16 bits, else by the first of 1 (floats), 255 and 65,535 that holds all."""
+    """Scale 16 bits by 65,535, other numbers by the first of 1 (floats), 255 and 65,535 that holds all of them."""
     numbers = np.nan_to_num(np.asarray(image, dtype=np.float64))
     ranges = [65535] if has_sixteen_bits else [1, 255, 65535] if image.mode == "F" else [255, 65535]
     highest = next((highest for highest in ranges if numbers.max() <= highest), numbers.max())

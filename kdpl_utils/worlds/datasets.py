@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,35 +14,25 @@ from PIL import Image
 
 from ..support.disk import file_digest, file_lock
 from .dictionaries import data_folder
-from .lists import aircraft_files, class_folder_files, imagenet_files, published_split, torchvision_files
+from .lists import aircraft_files, class_folder_files, flowers_files, imagenet_files, pets_files, published_split
 from .photos import Files, photo_split, photo_world
 from .world import LazyList, Split, World
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What has to be known of one data set.
+    """What has to be known of one data set."""
 
-    Attributes:
-        template: The teacher's prompt in KDPL.
-        pictures: Where the pictures may lie below the root of all data sets: torchvision's place, then CoOp's.
-        size: Classes, then pictures; of ImageNet without its training pictures and with them.
-        split: The published split, a file beside the pictures.
-        kind: torchvision's class.
-        parts: Its official lists.
-        source: What to fetch by hand; empty if torchvision fetches it.
-    """
-
-    template: str
-    pictures: tuple[str, ...]
-    size: tuple[int, ...]
-    split: str = ""
-    kind: str = ""
-    parts: tuple[str, ...] = ()
-    source: str = ""
+    template: str  # the teacher's prompt in KDPL
+    pictures: tuple[str, ...]  # where they may lie below the root: torchvision's place, then CoOp's
+    size: tuple[int, ...]  # classes, then pictures; of ImageNet without its training pictures and with them
+    split: str = ""  # CoOp's published split, a file beside the pictures
+    read: Callable[[Path, str], Files] | None = None  # reads it without that file
+    kind: str = ""  # torchvision's class, which fetches it
+    source: str = ""  # what to fetch by hand where there is none
 
 
-MIRROR = "https://huggingface.co/zhengli97/prompt_learning_dataset"  # all with their published splits
+MIRROR = "https://huggingface.co/zhengli97/prompt_learning_dataset"  # all below, with the published splits
 HUB = "https://huggingface.co/datasets"
 BERKELEY = "https://people.eecs.berkeley.edu/~hendrycks"
 IMAGENET = "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar (https://image-net.org/download, with an account)"
@@ -50,43 +40,46 @@ PHOTO = "a photo of a {}."
 DATASETS = {
     "oxford_pets": Dataset(
         "a photo of a {}, a type of pet.", ("oxford-iiit-pet/images", "oxford_pets/images"), (37, 7349),
-        "split_zhou_OxfordPets.json", "OxfordIIITPet", ("trainval", "test")),
+        "split_zhou_OxfordPets.json", pets_files, "OxfordIIITPet"),
     "caltech101": Dataset(
         PHOTO, ("caltech101/101_ObjectCategories", "caltech-101/101_ObjectCategories"), (100, 8242),
-        "split_zhou_Caltech101.json", "Caltech101"),
+        "split_zhou_Caltech101.json", class_folder_files, "Caltech101"),
     "stanford_cars": Dataset(
-        PHOTO, ("stanford_cars",), (196, 16_185),
-        "split_zhou_StanfordCars.json", "StanfordCars", ("train", "test"), MIRROR),
+        PHOTO, ("stanford_cars",), (196, 16_185), "split_zhou_StanfordCars.json", source=MIRROR),
     "flowers102": Dataset(
         "a photo of a {}, a type of flower.", ("flowers-102/jpg", "oxford_flowers/jpg"), (102, 8189),
-        "split_zhou_OxfordFlowers.json", "Flowers102", ("train", "val", "test")),
+        "split_zhou_OxfordFlowers.json", flowers_files, "Flowers102"),
     "food101": Dataset(
         "a photo of {}, a type of food.", ("food-101/images",), (101, 101_000),
-        "split_zhou_Food101.json", "Food101"),
+        "split_zhou_Food101.json", class_folder_files, "Food101"),
     "fgvc_aircraft": Dataset(
         "a photo of a {}, a type of aircraft.", ("fgvc-aircraft-2013b/data/images", "fgvc_aircraft/images"),
-        (100, 10_000), "", "FGVCAircraft"),
+        (100, 10_000), "", aircraft_files, "FGVCAircraft"),
     "sun397": Dataset(
-        PHOTO, ("SUN397", "sun397/SUN397"), (397, 39_700), "split_zhou_SUN397.json", "SUN397", (), MIRROR),
+        PHOTO, ("sun397/SUN397", "SUN397"), (397, 39_700), "split_zhou_SUN397.json", source=MIRROR),
     "dtd": Dataset(
-        "{} texture.", ("dtd/dtd/images", "dtd/images"), (47, 5640), "split_zhou_DescribableTextures.json", "DTD"),
+        "{} texture.", ("dtd/dtd/images", "dtd/images"), (47, 5640),
+        "split_zhou_DescribableTextures.json", class_folder_files, "DTD"),
     "eurosat": Dataset(
-        "a centered satellite photo of {}.", ("eurosat/2750",), (10, 27_000), "split_zhou_EuroSAT.json", "EuroSAT"),
+        "a centered satellite photo of {}.", ("eurosat/2750",), (10, 27_000),
+        "split_zhou_EuroSAT.json", class_folder_files, "EuroSAT"),
     "ucf101": Dataset(
         "a photo of a person doing {}.", ("ucf101/UCF-101-midframes",), (101, 13_320), "split_zhou_UCF101.json",
         source=MIRROR),
     "imagenet": Dataset(
-        PHOTO, ("imagenet/images", "imagenet"), (1000, 50_000, 1_331_167), source=IMAGENET),
+        PHOTO, ("imagenet/images", "imagenet"), (1000, 50_000, 1_331_167), read=imagenet_files, source=IMAGENET),
     "imagenetv2": Dataset(
         PHOTO, ("imagenetv2/imagenetv2-matched-frequency-format-val",), (1000, 10_000),
-        source=f"{HUB}/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz"),
+        read=imagenet_files, source=f"{HUB}/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz"),
     "imagenet_sketch": Dataset(
         PHOTO, ("imagenet-sketch/images", "imagenet-sketch/sketch"), (1000, 50_889),
-        source=f"{HUB}/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip"),
+        read=imagenet_files, source=f"{HUB}/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip"),
     "imagenet_a": Dataset(
-        PHOTO, ("imagenet-adversarial/imagenet-a",), (200, 7500), source=f"{BERKELEY}/imagenet-a.tar"),
+        PHOTO, ("imagenet-adversarial/imagenet-a",), (200, 7500),
+        read=imagenet_files, source=f"{BERKELEY}/imagenet-a.tar"),
     "imagenet_r": Dataset(
-        PHOTO, ("imagenet-rendition/imagenet-r",), (200, 30_000), source=f"{BERKELEY}/imagenet-r.tar"),
+        PHOTO, ("imagenet-rendition/imagenet-r",), (200, 30_000),
+        read=imagenet_files, source=f"{BERKELEY}/imagenet-r.tar"),
 }  # fmt: skip
 SHIFTS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")  # of ImageNet
 # To these the paper takes prompts that were learned on ImageNet.
@@ -138,34 +131,18 @@ def read_dataset(name: str, root: Path) -> Files:
     pictures = find_pictures(name, root) or _fetch(name, root)
     folders = [folder for folder in (pictures, *pictures.parents) if folder.is_relative_to(root)]
     published = next((f / data.split for f in folders if data.split and (f / data.split).exists()), None)
-    if data.split and not published:
-        _without_split(name, pictures, root)
+    advice = f"{data.split} is not beside {pictures}: fetch it from {MIRROR}"
+    if not published and data.read is None:
+        raise FileNotFoundError(f"{advice}.")
+    if not published and data.split:
+        warnings.warn(f"{advice}; until then {name} is split otherwise than published.", stacklevel=4)
     try:
-        files = published_split(published, pictures) if published else _unpublished(name, pictures, root)
+        files = published_split(published, pictures) if published else data.read(pictures, name)
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
         lists = published or f"a list of {name} in {pictures.parent}"
         raise ValueError(f"{lists} is missing, cut short or not as published ({error}): fetch it again.") from error
     _check_whole(name, pictures, files)
     return files._replace(classnames=[title.replace("_", " ") for title in files.classnames])
-
-
-def _without_split(name: str, pictures: Path, root: Path) -> None:
-    """Warn that the published split is missing; refuse a data set that has no other lists."""
-    data = DATASETS[name]
-    what = f"{data.split} is not beside {pictures}: fetch it from {MIRROR}"
-    if not data.kind or (data.parts and pictures != root / data.pictures[0]):
-        raise FileNotFoundError(f"{what}.")
-    warnings.warn(f"{what}; until then {name} is split otherwise than published.", stacklevel=5)
-
-
-def _unpublished(name: str, pictures: Path, root: Path) -> Files:
-    """Read the official lists, or cut the classes anew."""
-    data = DATASETS[name]
-    if not data.split:
-        return aircraft_files(pictures) if data.kind else imagenet_files(pictures)
-    if data.parts or name == "sun397":
-        return torchvision_files(data.kind, root if data.parts else pictures.parent, data.parts, key=name)
-    return class_folder_files(pictures, key=name)
 
 
 def _fetch(name: str, root: Path) -> Path:

@@ -1,16 +1,18 @@
-"""The lists that come with real data sets: CoOp's published splits, and other ones where those are missing."""
+"""The lists that come with real data sets: CoOp's published splits, and others where those are missing.
+
+Each reader of others takes the folder of pictures and the key that seeds a cut (``cut_classes``).
+"""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from .photos import Files, Labelled, class_folders, cut_classes, pictures_in
+from .photos import Files, class_folders, cut_classes, pictures_in
 
-# The published names of torchvision's classes, where they differ by more than underscores.
+# Published names that are not those of the folders, or of torchvision, by more than underscores.
 NAMES = {
     "AnnualCrop": "Annual Crop Land", "HerbaceousVegetation": "Herbaceous Vegetation Land",
     "Highway": "Highway or Road", "Industrial": "Industrial Buildings", "Pasture": "Pasture Land",
@@ -47,50 +49,35 @@ def class_folder_files(pictures: Path, key: str) -> Files:
     return Files([NAMES.get(name, name) for name in classes], *cut_classes(classes, key, train=0.5, val=0.2))
 
 
-def torchvision_files(kind: str, root: Path, parts: Sequence[str], key: str) -> Files:
-    """Read the lists of a data set of torchvision.
-
-    Its official training pictures are cut into 80 % training and 20 % validation. SUN397, whose own lists torchvision
-    does not read, and Flowers102, whose official lists have too few pictures for 16 shots, are cut anew.
-    """
+def pets_files(pictures: Path, key: str) -> Files:
+    """Read the official lists; 20 % of the training pictures are left for validation."""
     import torchvision.datasets
 
-    make = getattr(torchvision.datasets, kind)
-    sets = [make(root, part) for part in parts] or [make(root)]
-    pairs = [_pairs(one) for one in sets]
-    names = [_published_name(kind, name) for name in sets[0].classes]
-    if kind == "SUN397":
-        return Files(names, *cut_classes(_by_class(names, pairs[0]), key, train=0.4, val=0.1, most=100))
-    if kind == "Flowers102":
-        return Files(names, *cut_classes(_by_class(names, sum(pairs, [])), key, train=0.5, val=0.2))
-    train, val, _ = cut_classes(_by_class(names, pairs[0]), key, train=0.8, val=0.2)
-    return Files(names, train, val, pairs[1])
+    parts = [torchvision.datasets.OxfordIIITPet(pictures.parents[1], part) for part in ("trainval", "test")]
+    names = [name.lower() for name in parts[0].classes]
+    train, val, _ = cut_classes(_by_class(names, parts[:1]), key, train=0.8, val=0.2)
+    return Files(names, train, val, [(str(path), label) for path, label in zip(parts[1]._images, parts[1]._labels)])
 
 
-def _pairs(data) -> Labelled:
-    """Return (path, label) of each picture of torchvision's data set, none of them opened."""
-    if hasattr(data, "_samples"):
-        return [(str(path), int(label)) for path, label in data._samples]
-    paths = getattr(data, "_image_files", None) or data._images
-    return [(str(path), int(label)) for path, label in zip(paths, data._labels)]
+def flowers_files(pictures: Path, key: str) -> Files:
+    """Cut all pictures anew: the official training list has ten of a class, too few for 16 shots."""
+    import torchvision.datasets
+
+    parts = [torchvision.datasets.Flowers102(pictures.parents[1], part) for part in ("train", "val", "test")]
+    names = [NAMES.get(name, name) for name in parts[0].classes]
+    return Files(names, *cut_classes(_by_class(names, parts), key, train=0.5, val=0.2))
 
 
-def _published_name(kind: str, name: str) -> str:
-    if kind == "OxfordIIITPet":
-        return name.lower()
-    if kind == "StanfordCars":  # "make model year", published with the year in front
-        return " ".join(name.rsplit(" ", 1)[::-1])
-    return " ".join(NAMES.get(name, name).split("/")[::-1])  # SUN397: "apartment_building/outdoor"
-
-
-def _by_class(names: Sequence[str], pairs: Labelled) -> dict[str, list[str]]:
+def _by_class(names: Sequence[str], parts: Sequence) -> dict[str, list[str]]:
+    """Return class name → paths of the pictures of torchvision's data sets."""
     classes: dict[str, list[str]] = {name: [] for name in names}
-    for path, label in pairs:
-        classes[names[label]].append(path)
+    for part in parts:
+        for path, label in zip(getattr(part, "_image_files", None) or part._images, part._labels):
+            classes[names[label]].append(str(path))
     return classes
 
 
-def aircraft_files(pictures: Path) -> Files:
+def aircraft_files(pictures: Path, key: str) -> Files:
     """Read the official variants and their three lists."""
     names = (pictures.parent / "variants.txt").read_text().splitlines()
     parts = []
@@ -100,35 +87,32 @@ def aircraft_files(pictures: Path) -> Files:
     return Files(names, *parts)
 
 
-def imagenet_files(pictures: Path) -> Files:
+def imagenet_files(pictures: Path, key: str) -> Files:
     """Read ImageNet, with subfolders of ``train`` and ``val``, or a test set drawn from its classes.
 
     As in the paper, ``val`` is tested on. Subfolders are called by WordNet ids, those of ImageNet-V2 by labels.
     """
     own = next((p / "classnames.txt" for p in (pictures, pictures.parent) if (p / "classnames.txt").exists()), None)
     names = imagenet_names(own)
-    has_parts = (pictures / "val").is_dir()
-    test = _by_wnid(pictures / "val" if has_parts else pictures, names)
-    train = _by_wnid(pictures / "train", names) if (pictures / "train").is_dir() else {}
-    wnids = sorted({*train, *test})
-
-    def part(folders: dict[str, Path]) -> Labelled:
-        return [(path, y) for y, wnid in enumerate(wnids) if wnid in folders for path in pictures_in(folders[wnid])]
-
-    return Files([names[wnid] for wnid in wnids], part(train), [], part(test))
-
-
-def _by_wnid(folder: Path, names: Mapping[str, str]) -> dict[str, Path]:
-    wnids = list(names)
-    return {wnids[int(path.name)] if path.name.isdecimal() else path.name: path for path in class_folders(folder)}
+    numbered = list(names)
+    test = pictures / "val" if (pictures / "val").is_dir() else pictures
+    lists: dict[Path, list[tuple[str, str]]] = {}  # folder → paths with WordNet ids
+    for part in (pictures / "train", test):
+        folders = class_folders(part) if part.is_dir() else []
+        called = [(f, numbered[int(f.name)] if f.name.isdecimal() else f.name) for f in folders]
+        lists[part] = [(path, wnid) for f, wnid in sorted(called, key=lambda c: c[1]) for path in pictures_in(f)]
+    wnids = sorted({wnid for pairs in lists.values() for _, wnid in pairs})
+    label = {wnid: y for y, wnid in enumerate(wnids)}
+    train_pairs, test_pairs = ([(path, label[wnid]) for path, wnid in pairs] for pairs in lists.values())
+    return Files([names[wnid] for wnid in wnids], train_pairs, [], test_pairs)
 
 
 @functools.cache
 def imagenet_names(file: Path | None = None) -> dict[str, str]:
     """Return WordNet id → class name of the 1,000 classes, in the order of their ids, which is that of the labels.
 
-    The names are those of CoOp's ``classnames.txt`` where it lies beside the pictures, else open_clip's. Two of
-    open_clip's names stand for two classes each; a class whose first word in WordNet is another one takes that.
+    The names are those of CoOp's ``classnames.txt`` if it is given, else open_clip's, of which two stand for two
+    classes each: a class whose first word in WordNet is another one takes that.
     """
     if file is not None:
         return dict(sorted(line.split(" ", 1) for line in file.read_text(encoding="utf-8-sig").splitlines() if line))
@@ -136,9 +120,8 @@ def imagenet_names(file: Path | None = None) -> dict[str, str]:
     from timm.data import ImageNetInfo
 
     info = ImageNetInfo("imagenet-1k")
-    times = Counter(IMAGENET_CLASSNAMES)
     names = {}
     for label, name in enumerate(IMAGENET_CLASSNAMES):
         first = info.index_to_description(label).split(",")[0]
-        names[info.index_to_label_name(label)] = first if times[name] > 1 else name
+        names[info.index_to_label_name(label)] = first if IMAGENET_CLASSNAMES.count(name) > 1 else name
     return names

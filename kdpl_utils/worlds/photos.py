@@ -39,21 +39,15 @@ def class_folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def cut_classes(
-    classes: Mapping[str, Sequence[str]], key: str, train: float, val: float, most: int | None = None
-) -> tuple[Labelled, Labelled, Labelled]:
-    """Cut the paths of each class into (train, val, test); the rest is for testing.
+def cut_classes(classes: Mapping[str, Sequence[str]], key: str, train: float, val: float) -> list[Labelled]:
+    """Cut the paths of each class into training, validation and the rest, which is for testing.
 
-    Class name and file name decide where a picture goes, so that the cut is the same wherever the files lie, and other
-    classes change nothing. Shares are rounded as in CoOp's ``read_and_split_data``.
-
-    Args:
-        key: Seeds the cut.
-        most: Draw so many of each class first; None takes all.
+    The key, the class name and the file name decide where a picture goes, so that the cut is the same wherever the
+    files lie, and other classes change nothing. Shares are rounded as in CoOp's ``read_and_split_data``.
     """
-    parts: tuple[Labelled, Labelled, Labelled] = ([], [], [])
+    parts: list[Labelled] = [[], [], []]
     for label, (name, paths) in enumerate(classes.items()):
-        drawn = sorted(paths, key=lambda path, name=name: (digest(f"{key}/{name}", PurePath(path).name), path))[:most]
+        drawn = sorted(paths, key=lambda path, name=name: (digest(f"{key}/{name}", PurePath(path).name), path))
         first = max(1, round(train * len(drawn)))
         second = first + round(val * len(drawn))
         for part, chosen in zip(parts, (drawn[:first], drawn[first:second], drawn[second:])):

@@ -61,6 +61,8 @@ def test_what_is_transparent_is_white(mode):
 @pytest.mark.parametrize("mode, key", [("L", 7), ("RGB", (7, 7, 7)), ("P", 7)])
 def test_a_transparent_colour_is_white(mode, key, tmp_path):
     image = Image.new(mode, (4, 4), key)
+    if mode == "P":
+        image.putpalette([3] * 768)
     image.putpixel((1, 1), (9, 9, 9) if mode == "RGB" else 9)
     opened = open_picture(saved(tmp_path / "a.png", image, transparency=key))
     assert opened.getpixel((0, 0)) == (255, 255, 255) != opened.getpixel((1, 1))

@@ -5,19 +5,20 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from kdpl_utils.support.progress import progress_bar
 
+SETTINGS = {"desc": "steps", "delay": 0, "leave": True}
+
 
 def test_a_program_shows_it_beside_its_results(capsys):
-    assert list(progress_bar(range(3), desc="steps", delay=0)) == [0, 1, 2]
+    assert list(progress_bar(range(3), **SETTINGS)) == [0, 1, 2]
     captured = capsys.readouterr()
     assert "steps: 100%" in captured.err and captured.out == ""
 
 
 def test_a_notebook_shows_it_among_what_a_cell_prints():
-    cell = new_code_cell(
-        "from kdpl_utils.support.progress import progress_bar\nfor _ in progress_bar(range(3), desc='steps', delay=0): pass"
-    )
+    source = "from kdpl_utils.support.progress import progress_bar\n"
+    cell = new_code_cell(source + f"for _ in progress_bar(range(3), **{SETTINGS}): pass")
     notebook = new_notebook(cells=[cell])
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     outputs = notebook.cells[0].outputs
     assert {output["name"] for output in outputs} == {"stdout"}
     assert "steps: 100%" in "".join(output["text"] for output in outputs)
