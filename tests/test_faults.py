@@ -17,6 +17,8 @@ from PIL import EpsImagePlugin, Image
 
 import kdpl_utils as kd
 from kdpl_utils import plots
+from kdpl_utils.apps.card import as_code
+from kdpl_utils.apps.inspect_page import Comparison, write_page
 from kdpl_utils.clip import models
 from kdpl_utils.experiments.cache import FeatureCache
 from kdpl_utils.learners.classifier import model_of
@@ -175,6 +177,23 @@ def formula_as_a_name(vlm):
     return figure.alt
 
 
+def markup_as_a_name(vlm):
+    scores = torch.tensor([[9.0, 0.0], [0.0, 9.0]])
+    names = ["</script><img src=x>", "dog"]
+    comparison = Comparison(
+        title="<i>pictures",
+        paths=["<b>.png", "2.png"],
+        open_picture=lambda i: Image.new("RGB", (9, 9)),
+        names=names,
+        labels=torch.tensor([0, 1]),
+        logits={"teacher": scores, "student": scores.flip(0)},
+        models={"teacher": "a model", "student": "a model"},
+        notes=[],
+    )
+    page = write_page(comparison, Path("page.html"), most=2).read_text(encoding="utf-8")
+    return "as markup" if re.search("<img src=x|<i>pictures|<b>.png", page) else as_code(names[0])
+
+
 def trained(lr: float, value: float):
     def fit(vlm):
         parameter = torch.nn.Linear(1, 1)
@@ -240,6 +259,7 @@ FAULTS = {
     ),
     "a data set that is not there": (data_without_network, "eurosat is not in data .*put https:.*in data/eurosat"),
     "a data set that is half unpacked": (half_of_a_data_set, "eurosat is incomplete: it has 3 classes, and not 10"),
+    "markup as a name": (markup_as_a_name, "^`</script><img src=x>`$"),
     "a picture that cannot be read": (unreadable_picture, "Left out: .*broken.jpg cannot be read"),
     "a README of the user's": (readme_of_the_user, "out/README.md was not written by this command"),
     # runs
