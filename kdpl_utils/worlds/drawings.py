@@ -1,7 +1,7 @@
-"""The drawings of the emoji world: one concept, many hands, and seeded views of them.
+"""The drawings of the emoji world: each concept in many styles, and seeded views of them.
 
-A *view* places a drawing on a coloured ground: smaller or larger, turned, moved.  The same function draws the
-views that the models were pretrained on and those that a lesson learns from and is tested on.
+A *view* places a drawing on a coloured ground: smaller or larger, turned, moved. The same function draws the views
+that the models were pretrained on and those that a lesson learns from and is tested on.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def render(sprites: Tensor, views: Views, size: int = 64) -> Tensor:
     alpha = sprites[:, 3:]
     premultiplied = torch.cat([sprites[:, :3] * alpha, alpha], dim=1)  # else transparent black bleeds into the edges
     radians = views.angle * (math.pi / 180)
-    cos, sin = radians.cos() / views.scale, radians.sin() / views.scale
+    cos = radians.cos() / views.scale
+    sin = radians.sin() / views.scale
     x, y = views.shift.T
     # affine_grid wants the way back: from a place in the picture to the place in the drawing.
     theta = torch.stack([cos, -sin, -cos * x + sin * y, sin, cos, -sin * x - cos * y], dim=1).view(-1, 2, 3)
@@ -80,7 +81,8 @@ def metadata() -> dict:
 @functools.cache
 def sprites(style: str) -> Tensor:
     """All drawings of one style, (concepts, 4, 64, 64) uint8, in the order of the metadata; empty where not drawn."""
-    size, columns = metadata()["sprite_size"], metadata()["columns"]
+    size = metadata()["sprite_size"]
+    columns = metadata()["columns"]
     sheet = np.asarray(Image.open(data_file(f"sheets/{style}.webp")).convert("RGBA"))
     grid = torch.from_numpy(sheet.copy()).view(-1, size, columns, size, 4).permute(0, 2, 4, 1, 3)
     return grid.reshape(-1, 4, size, size)[: len(metadata()["concepts"])].contiguous()

@@ -23,17 +23,10 @@ from .world import LazyList, Split, World, base_novel
 
 @dataclass(frozen=True)
 class Styles:
-    """Who drew which split of a world; no style has two roles.
-
-    Attributes:
-        adaptation: of the training pictures.
-        test: of the in-domain test, drawn by nobody whose drawings any model was pretrained on.
-        shifts: of the shifted tests, the same.
-        val: for choosing settings, never reported as a test.
-    """
+    """Which styles drew which split of a world; no style has two roles."""
 
     adaptation: tuple[str, ...]
-    test: tuple[str, ...]
+    test: tuple[str, ...]  # no model was pretrained on these, nor on those of shifts and val
     shifts: tuple[str, ...] = ()
     val: tuple[str, ...] = ()
 
@@ -49,10 +42,10 @@ STYLES = {
     ),
     "emoji-colour": Styles(adaptation=("emojione", "noto-v1"), test=("emojione-v1", "fluent-emoji")),
 }
-# The other two of Unicode's groups are full of near-doubles ("man judge", "woman judge"): names in the dictionary only.
+# Unicode's other two groups are full of near-doubles ("man judge", "woman judge"): only the dictionary has their names.
 GROUPS = ("activities", "animals-nature", "food-drink", "objects", "smileys-emotion", "travel-places")
 DEFAULT_GROUP = "food-drink"
-# What somebody might write by style for these pictures: the control of every learned context, chosen among on val.
+# What somebody might write by hand for these pictures: the control of every learned context, chosen among on val.
 HAND_WRITTEN_TEMPLATES = (
     TEMPLATE,
     "{}",
@@ -85,12 +78,14 @@ EMOJI_TEACHERS = (("emoji-teacher-small", None), ("emoji-teacher-medium", None),
 
 
 class Drawings:
-    """Seeded views of one style's drawings, 64 by 64 pixels; rendered a chunk at a time when first looked at."""
+    """Seeded views of one style's drawings, 64 by 64 pixels; a chunk is rendered when first looked at."""
 
     CHUNK = 256
 
     def __init__(self, style: str, concepts: Tensor, seed: int):
-        self.style, self.concepts, self.views = style, concepts, drawings.sample_views(len(concepts), seed)
+        self.style = style
+        self.concepts = concepts
+        self.views = drawings.sample_views(len(concepts), seed)
         self.chunks: dict[int, np.ndarray] = {}
         self.rendering = threading.Lock()  # pictures are opened in several threads, each chunk drawn by one
 
@@ -106,15 +101,15 @@ class Drawings:
 
 
 def emoji_names() -> tuple[str, ...]:
-    """The names of these worlds; one without a group is that of ``DEFAULT_GROUP``."""
+    """Return the names of these worlds; one without a group is that of ``DEFAULT_GROUP``."""
     return tuple(name for kind in STYLES for name in (kind, *(f"{kind}/{group}" for group in GROUPS)))
 
 
 @functools.cache
 def classes_of(group: str) -> tuple[int, ...]:
-    """The concepts of a group that every style of either world has drawn, by name.
+    """Return the concepts of a group that every style has drawn, by name as in CoOp's data sets.
 
-    Alphabetical, as in CoOp's data sets: Unicode's order would put fruit in one half and dishes in the other.
+    Unicode's order would put fruit in one half and dishes in the other.
     """
     concepts = drawings.metadata()["concepts"]
     sheets = drawings.metadata()["styles"]
@@ -125,11 +120,13 @@ def classes_of(group: str) -> tuple[int, ...]:
 
 
 def emoji_world(name: str) -> World:
-    """The world of a name in ``emoji_names()``."""
+    """Return the world of a name in ``emoji_names()``."""
     kind, _, group = name.partition("/")
     group = group or DEFAULT_GROUP
     name = f"{kind}/{group}"
-    styles, members, concepts = STYLES[kind], classes_of(group), drawings.metadata()["concepts"]
+    styles = STYLES[kind]
+    members = classes_of(group)
+    concepts = drawings.metadata()["concepts"]
     base, novel = base_novel(len(members))
 
     def split(part: str, styles: Sequence[str], views: int) -> Split:
@@ -166,7 +163,7 @@ def emoji_world(name: str) -> World:
 
 
 def _emoji_split(world: str, part: str, styles: Sequence[str], concepts: Tensor, views: int) -> Split:
-    """``views`` pictures of each concept in each style; seeded by where they belong, so no two splits share a view."""
+    """Draw ``views`` pictures of each concept in each style; the seed is the split's own, so none share a view."""
     size = views * len(concepts)
     styled = [Drawings(s, concepts.repeat(views), zlib.crc32(f"{world}/{part}/{s}".encode())) for s in styles]
     labels = torch.arange(len(concepts)).repeat(views * len(styles))

@@ -20,7 +20,8 @@ class LazyList(Sequence):
     """A sequence of ``n`` items; item i is made by ``make(i)`` when it is asked for."""
 
     def __init__(self, n: int, make: Callable[[int], Image.Image]):
-        self.n, self.make = n, make
+        self.n = n
+        self.make = make
 
     def __len__(self) -> int:
         return self.n
