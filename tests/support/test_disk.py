@@ -13,7 +13,6 @@ import torch
 from kdpl_utils.support import disk
 from kdpl_utils.support.disk import (
     DamagedError,
-    as_path,
     atomic_write,
     digest,
     file_digest,
@@ -25,13 +24,6 @@ from kdpl_utils.support.disk import (
 )
 
 TENSORS = {"ctx": torch.arange(6.0).view(2, 3)}
-
-
-def test_a_path_is_expanded_and_an_empty_one_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert as_path("~/a") == tmp_path / "a"
-    with pytest.raises(ValueError, match="path is empty"):
-        as_path("")
 
 
 def test_a_digest_is_the_same_in_another_process():

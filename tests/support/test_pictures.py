@@ -68,13 +68,6 @@ def test_a_transparent_colour_is_white(mode, key, tmp_path):
     assert opened.getpixel((0, 0)) == (255, 255, 255) != opened.getpixel((1, 1))
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"])
-def test_every_other_mode_keeps_its_colours(mode):
-    colour = (255, 255, 255) if mode in ("1", "L") else (200, 60, 40)
-    opened = as_rgb(Image.new("RGB", (4, 4), colour).convert(mode))
-    assert opened.mode == "RGB" and opened.getpixel((1, 1)) == pytest.approx(colour, abs=40 if mode == "P" else 12)
-
-
 @pytest.mark.parametrize("orientation, back", [(1, []), (2, ["FLIP_LEFT_RIGHT"]), (6, ["ROTATE_90"])])
 def test_pictures_stand_upright(orientation, back, tmp_path):
     upright = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6) * 10).convert("RGB")

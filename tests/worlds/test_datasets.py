@@ -1,6 +1,5 @@
 """Every data set on tiny folders in the official layout; a picture's colour says which one it is."""
 
-import inspect
 import json
 import random
 import urllib.request
@@ -241,12 +240,6 @@ def test_without_a_network_it_says_what_to_put_where(tmp_path, name):
     place = tmp_path / (data.pictures[0] if data else "medmnist")
     fetched = datasets.PATHMNIST if data is None else data.source or f"torchvision.datasets.{data.kind}("
     assert f"{name} is not in {tmp_path}" in message and str(place) in message and fetched in message
-
-
-def test_torchvision_has_every_class_that_is_named():
-    for data in datasets.DATASETS.values():
-        if data.kind and not data.source:
-            assert "download" in inspect.signature(getattr(torchvision.datasets, data.kind)).parameters
 
 
 def test_a_fetched_data_set_is_loaded(tmp_path, of_size, monkeypatch):

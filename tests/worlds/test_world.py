@@ -16,7 +16,11 @@ def digest(images):
     return hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()
 
 
-# Choosing pictures and classes
+def test_a_lazy_list_is_a_sequence():
+    made = LazyList(5, lambda i: 10 * i)
+    assert list(made) == [0, 10, 20, 30, 40] and made[-1] == made[torch.tensor(4)] == 40 and made[1:3] == [10, 20]
+    with pytest.raises(IndexError, match="outside"):
+        made[5]
 
 
 @pytest.mark.parametrize("n, base", [(1, 1), (2, 1), (37, 19), (102, 51), (47, 24), (10, 5), (397, 199), (101, 51)])
