@@ -257,7 +257,7 @@ FAULTS = {
         folder_of("mug/1.png", "banana/1.png", classnames=["mug", "fruit"]),
         "'mug' is a subfolder.*others are not",
     ),
-    "a data set that is not there": (data_without_network, "eurosat is not in data .*put https:.*in data/eurosat"),
+    "a data set that is not there": (data_without_network, "eurosat is not in data .*EuroSAT.* data/eurosat"),
     "a data set that is half unpacked": (half_of_a_data_set, "eurosat is incomplete: .* 3 classes of 10"),
     "markup as a name": (markup_as_a_name, "^`</script><img src=x>`$"),
     "a picture that cannot be read": (unreadable_picture, "Left out: .*broken.jpg cannot be read"),
