@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from .outcomes import Unanswered, ask, fault, is_other_kind, rebound, same, short, with_gradients
 
 SENTENCES = json.loads(Path(__file__).with_name("sentences.json").read_text(encoding="utf-8"))
-RIGHT, NOT_TRIED, WRONG = "yours", "the library's, not attempted", "the library's, yours is not right yet"
+RIGHT = "yours"
+NOT_TRIED = "the library's, not attempted"
+WRONG = "the library's, yours is not right yet"
 EXERCISES: dict[str, Exercise] = {}
 RECORDS: dict[str, dict] = {}  # what was asked and answered in this kernel, by the exercise's name, as JSON takes it
 
@@ -50,7 +52,8 @@ def record_of(name: str, lesson: str, status: str = NOT_TRIED) -> dict:
 
 def give_hint(name: str, lesson: str, depth: int) -> None:
     """Print the hint of a depth from 1 on, or each time the next one; note that it was asked for."""
-    record, hints = record_of(name, lesson), SENTENCES["exercises"][name]["hints"]
+    record = record_of(name, lesson)
+    hints = SENTENCES["exercises"][name]["hints"]
     depth = min(depth or record["hints"] + 1, len(hints))
     record["hints"] = max(record["hints"], depth)
     print(hints[depth - 1])
@@ -129,7 +132,8 @@ class Exercise:
 
     def outcomes(self, function: Callable) -> tuple[list, bool]:
         """Return what the function gives for each probe, exceptions included, and whether it changed an argument."""
-        outcomes, changed = [], False
+        outcomes = []
+        changed = False
         for probe, untouched in zip(self.probes(), self.probes()):
             variables = self.variables()
             leaves = [parameter for x in probe if isinstance(x, nn.Module) for parameter in x.parameters()]

@@ -27,7 +27,11 @@ class Prediction:
         said: float | str | None = None,
         step: float | None = None,
     ):
-        self.name, self.question, self.unit, self.said, self.measurement = name, question, unit, said, None
+        self.name = name
+        self.question = question
+        self.unit = unit
+        self.said = said
+        self.measurement = None
         self.choices = " / ".join(options) or f"{self.shown(low)} to {self.shown(high)}"
         if said is not None and (said not in options if options else not low <= said <= high):
             raise ValueError(f"{said!r} is no answer to {question!r}: choose {self.choices}.")

@@ -48,7 +48,8 @@ class ImageBatches:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             opening = None
             for chunk in [*chunks, range(0)]:
-                opened, opening = opening, pool.map(self._preprocessed, chunk)
+                opened = opening
+                opening = pool.map(self._preprocessed, chunk)
                 if opened is not None:
                     yield self._on_device(list(opened))
 

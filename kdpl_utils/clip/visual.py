@@ -30,15 +30,18 @@ def encode_image(model: nn.Module, pixels: Tensor, prompts: Sequence[Tensor]) ->
         if i == 0 and tokens is not None:
             tokens = tower.ln_pre(tokens)
         if i + 1 == len(prompts) and not last:  # no fresh tokens in the next layer: these go on, image by image
-            x, tokens = torch.cat([x, tokens.expand(x.shape[0], -1, -1)], dim=1), None
+            x = torch.cat([x, tokens.expand(x.shape[0], -1, -1)], dim=1)
+            tokens = None
         x = _layer(block, x, tokens, queries=1 if last else x.shape[1])
     return tower.ln_post(x[:, 0]) @ tower.proj
 
 
 def _layer(block: nn.Module, x: Tensor, tokens: Tensor | None, queries: int) -> Tensor:
     """One layer for the first ``queries`` of x (N, T, d), which all see x and the shared ``tokens`` (n, d)."""
-    heads, d = block.attn.num_heads, x.shape[-1]
-    weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
+    heads = block.attn.num_heads
+    d = x.shape[-1]
+    weight = block.attn.in_proj_weight
+    bias = block.attn.in_proj_bias
     h = block.ln_1(x)
     q = F.linear(h[:, :queries], weight[:d], bias[:d])
     kv = F.linear(h, weight[d:], bias[d:])

@@ -37,7 +37,8 @@ class CoCoOp(Learner):
         super().__init__(vlm, ctx_init=ctx_init, seed=seed)
         ctx = word_vectors(vlm, ctx_init)
         self.ctx = nn.Parameter(ctx)
-        features, hidden = vlm.model.visual.output_dim, max(1, vlm.model.visual.output_dim // 16)
+        features = vlm.model.visual.output_dim
+        hidden = max(1, vlm.model.visual.output_dim // 16)
         with seeded(seed):
             self.meta_net = nn.Sequential(
                 OrderedDict(

@@ -52,7 +52,8 @@ class PromptKD(Learner):
     ):
         super().__init__(vlm, n_ctx=n_ctx, depth=depth, template=template, seed=seed)
         self.visual = visual_tokens(vlm, n_ctx, depth, 9, seed, "PromptKD")
-        self.teacher, self.teacher_text = teacher, TextFeatureCache(teacher, (template,))
+        self.teacher = teacher
+        self.teacher_text = TextFeatureCache(teacher, (template,))
         d_student = vlm.model.visual.output_dim
         d_teacher = teacher.model.visual.output_dim
         with seeded(seed):

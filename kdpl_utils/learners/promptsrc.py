@@ -16,7 +16,8 @@ from ..vlm import VLM, logits
 from .base import Learner, TextFeatureCache, depth_of, words_to_start_from
 from .vpt import visual_tokens
 
-TEXT_WEIGHT, IMAGE_WEIGHT = 25.0, 10.0  # section 3.2; the logits' term has weight 1
+TEXT_WEIGHT = 25.0  # section 3.2; the logits' term has weight 1
+IMAGE_WEIGHT = 10.0
 
 
 def templates() -> tuple[str, ...]:

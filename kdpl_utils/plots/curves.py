@@ -73,7 +73,8 @@ def learning_curves(curves, zero_shot) -> Figure:
     fig, axes = side_by_side(list(curves), 4.2 * len(curves), 3.6, "training epoch", "top-1, %")
     summary = []
     for ax, (name, seeds) in zip(axes, curves.items()):
-        seeds, before = np.asarray(seeds), zero_shot[name]
+        seeds = np.asarray(seeds)
+        before = zero_shot[name]
         epochs = np.arange(1, seeds.shape[1] + 1)
         ax.plot(epochs, seeds.T, color=ROLES["student after"]["color"], alpha=0.45, lw=0.9)
         draw_line(ax, epochs, seeds.mean(axis=0), ROLES["student after"], "learned (mean of seeds)", False)

@@ -17,7 +17,9 @@ from .style import GREY, INK, PALE, ROLES, Figure, draw_line, grid, looks_of, ma
 def draw_bars(ax: Axes, y, width, height: float, look: dict, label: str = "_") -> None:
     """Draw horizontal bars centred at y. They are one artist, so that a redraw stays fast."""
     y, width = np.asarray(y, float), np.asarray(width, float)
-    low, high, zero = y - height / 2, y + height / 2, 0 * y
+    low = y - height / 2
+    high = y + height / 2
+    zero = 0 * y
     corners = np.stack([zero, low, width, low, width, high, zero, high], axis=1).reshape(-1, 4, 2)
     face = {"facecolor": look["color"], "hatch": look["hatch"], "edgecolor": INK, "linewidth": 0.6}
     ax.add_collection(PolyCollection(corners, **face, label=label), autolim=False)
@@ -164,7 +166,8 @@ def teacher_student(
         ax.plot(value, 0, clip_on=False, **marker(ROLES["student"], 9))
         ax.set_xlabel(f"{len(everyone):,} pictures; line: this one")
     else:
-        last, high = len(curve) - 1, 1.3 * max(*curve, *everyone, 1e-3)
+        last = len(curve) - 1
+        high = 1.3 * max(*curve, *everyone, 1e-3)
         ax.plot(everyone, color=GREY, lw=1.4, ls=":")
         draw_line(ax, range(last + 1), curve, ROLES["student after"], markers=False)
         for at, role in ((0, "student before"), (step, "student after")):

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-INK, PALE = "#222222", "#E4E4E4"  # outlines and text; what is there but not meant
+INK = "#222222"  # outlines and text
+PALE = "#E4E4E4"  # what is there but not meant
 GREY = "#666666"  # lines to compare with, single seeds
 
 # One colour, hatch and marker for each role, in every figure. The hues suit every kind of colour vision (after Okabe

@@ -32,14 +32,16 @@ class Explorer:
     """
 
     def __init__(self, draw: Callable[..., tuple[Figure, str]], **controls: W.ValueWidget):
-        self.draw, self.controls = draw, controls
+        self.draw = draw
+        self.controls = controls
         self.picture, self.text = W.HTML(), W.HTML()
         for name, control in controls.items():
             control.description = control.description or name.replace("_", " ")
             control.style.description_width = "10.5em"
             control.layout.width = "min(40em, 98%)"
             if isinstance(control, W.ToggleButtons):
-                control.style.button_width, control.layout.width = "auto", "98%"
+                control.style.button_width = "auto"
+                control.layout.width = "98%"
             if hasattr(control, "continuous_update"):
                 control.continuous_update = False  # one redraw for a drag, not one for each pixel
             control.observe(lambda _: self.redraw(), names="value")
@@ -57,7 +59,9 @@ class Explorer:
         try:
             self._show(*self.draw(**self.values))
         except Exception as error:
-            self.png, self.alt, self.picture.value = b"", "", ""
+            self.png = b""
+            self.alt = ""
+            self.picture.value = ""
             message = html.escape(f"{type(error).__name__}: {error}")
             self.text.value = f'<div role="alert" class="kdpl-text"><b>{message}</b></div>'
             raise
@@ -67,7 +71,8 @@ class Explorer:
                 gc.collect(0)
 
     def _show(self, figure: Figure, text: str) -> None:
-        self.png, self.alt = plots.png(figure), figure.alt
+        self.png = plots.png(figure)
+        self.alt = figure.alt
         width, height = figure.get_size_inches() * 100
         self.text.value = f'<div role="status" class="kdpl-text">{html.escape(text)}</div>'
         self.picture.value = (
