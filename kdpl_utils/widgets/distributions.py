@@ -34,7 +34,7 @@ def teacher_student(images, names, teacher_logits, student_logits, labels=None, 
     kl_at = {t: np.stack([kl_bits(teacher, student, t).numpy() for student in students]) for t in TEMPERATURES}
     first = kl_at[1.0][0]
     final = kl_at[1.0][-1]
-    keys = {"KL before, worst first": -first, "as given": 0 * first}
+    keys = {"KL before, worst first" if last else "KL, worst first": -first, "as given": 0 * first}
     if last:
         keys |= {"KL after, worst first": -final, "KL fell most": final - first, "KL rose most": first - final}
     orders = {name: np.argsort(key, kind="stable") for name, key in keys.items()}
