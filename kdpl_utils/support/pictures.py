@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -89,18 +88,3 @@ def _eight_bits(image: Image.Image, has_sixteen_bits: bool) -> Image.Image:
     ranges = [65535] if has_sixteen_bits else [1, 255, 65535] if image.mode == "F" else [255, 65535]
     highest = next((highest for highest in ranges if numbers.max() <= highest), numbers.max())
     return Image.fromarray(np.rint(numbers * (255 / highest)).clip(0, 255).astype(np.uint8))
-
-
-def readable(images: Sequence) -> tuple[list[int], list[str]]:
-    """Return the rows of the pictures that can be opened, and a sentence about each other one."""
-
-    def problem(i: int) -> str:
-        try:
-            as_picture(images[i], f"Image {i}")
-        except (ValueError, OSError) as error:
-            return str(error)
-        return ""
-
-    with ThreadPoolExecutor(8) as pool:
-        problems = list(pool.map(problem, range(len(images))))
-    return [i for i, problem in enumerate(problems) if not problem], [problem for problem in problems if problem]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from PIL import Image
 
 from ..support.disk import file_digest, file_lock
 from .dictionaries import data_folder
-from .lists import aircraft_files, class_folder_files, flowers_files, imagenet_files, pets_files, published_split
+from .lists import aircraft_files, cut_anew, imagenet_files, published_split
 from .photos import Files, photo_split, photo_world
 from .world import LazyList, Split, World
 
@@ -27,7 +26,6 @@ class Dataset:
     pictures: tuple[str, ...]  # where they may lie below the root: torchvision's place, then CoOp's
     size: tuple[int, ...]  # classes, then pictures; of ImageNet without its training pictures and with them
     split: str = ""  # CoOp's published split, a file beside the pictures
-    read: Callable[[Path, str], Files] | None = None  # reads it without that file
     kind: str = ""  # torchvision's class, which fetches it
     source: str = ""  # what to fetch by hand where there is none
 
@@ -40,46 +38,40 @@ PHOTO = "a photo of a {}."
 DATASETS = {
     "oxford_pets": Dataset(
         "a photo of a {}, a type of pet.", ("oxford-iiit-pet/images", "oxford_pets/images"), (37, 7349),
-        "split_zhou_OxfordPets.json", pets_files, "OxfordIIITPet"),
+        "split_zhou_OxfordPets.json", "OxfordIIITPet"),
     "caltech101": Dataset(
         PHOTO, ("caltech101/101_ObjectCategories", "caltech-101/101_ObjectCategories"), (100, 8242),
-        "split_zhou_Caltech101.json", class_folder_files, "Caltech101"),
+        "split_zhou_Caltech101.json", "Caltech101"),
     "stanford_cars": Dataset(
         PHOTO, ("stanford_cars",), (196, 16_185), "split_zhou_StanfordCars.json", source=MIRROR),
     "flowers102": Dataset(
         "a photo of a {}, a type of flower.", ("flowers-102/jpg", "oxford_flowers/jpg"), (102, 8189),
-        "split_zhou_OxfordFlowers.json", flowers_files, "Flowers102"),
+        "split_zhou_OxfordFlowers.json", "Flowers102"),
     "food101": Dataset(
-        "a photo of {}, a type of food.", ("food-101/images",), (101, 101_000),
-        "split_zhou_Food101.json", class_folder_files, "Food101"),
+        "a photo of {}, a type of food.", ("food-101/images",), (101, 101_000), "split_zhou_Food101.json", "Food101"),
     "fgvc_aircraft": Dataset(
         "a photo of a {}, a type of aircraft.", ("fgvc-aircraft-2013b/data/images", "fgvc_aircraft/images"),
-        (100, 10_000), "", aircraft_files, "FGVCAircraft"),
+        (100, 10_000), "", "FGVCAircraft"),
     "sun397": Dataset(
         PHOTO, ("sun397/SUN397", "SUN397"), (397, 39_700), "split_zhou_SUN397.json", source=MIRROR),
     "dtd": Dataset(
-        "{} texture.", ("dtd/dtd/images", "dtd/images"), (47, 5640),
-        "split_zhou_DescribableTextures.json", class_folder_files, "DTD"),
+        "{} texture.", ("dtd/dtd/images", "dtd/images"), (47, 5640), "split_zhou_DescribableTextures.json", "DTD"),
     "eurosat": Dataset(
-        "a centered satellite photo of {}.", ("eurosat/2750",), (10, 27_000),
-        "split_zhou_EuroSAT.json", class_folder_files, "EuroSAT"),
+        "a centered satellite photo of {}.", ("eurosat/2750",), (10, 27_000), "split_zhou_EuroSAT.json", "EuroSAT"),
     "ucf101": Dataset(
         "a photo of a person doing {}.", ("ucf101/UCF-101-midframes",), (101, 13_320), "split_zhou_UCF101.json",
         source=MIRROR),
-    "imagenet": Dataset(
-        PHOTO, ("imagenet/images", "imagenet"), (1000, 50_000, 1_331_167), read=imagenet_files, source=IMAGENET),
+    "imagenet": Dataset(PHOTO, ("imagenet/images", "imagenet"), (1000, 50_000, 1_331_167), source=IMAGENET),
     "imagenetv2": Dataset(
         PHOTO, ("imagenetv2/imagenetv2-matched-frequency-format-val",), (1000, 10_000),
-        read=imagenet_files, source=f"{HUB}/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz"),
+        source=f"{HUB}/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz"),
     "imagenet_sketch": Dataset(
         PHOTO, ("imagenet-sketch/images", "imagenet-sketch/sketch"), (1000, 50_889),
-        read=imagenet_files, source=f"{HUB}/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip"),
+        source=f"{HUB}/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip"),
     "imagenet_a": Dataset(
-        PHOTO, ("imagenet-adversarial/imagenet-a",), (200, 7500),
-        read=imagenet_files, source=f"{BERKELEY}/imagenet-a.tar"),
+        PHOTO, ("imagenet-adversarial/imagenet-a",), (200, 7500), source=f"{BERKELEY}/imagenet-a.tar"),
     "imagenet_r": Dataset(
-        PHOTO, ("imagenet-rendition/imagenet-r",), (200, 30_000),
-        read=imagenet_files, source=f"{BERKELEY}/imagenet-r.tar"),
+        PHOTO, ("imagenet-rendition/imagenet-r",), (200, 30_000), source=f"{BERKELEY}/imagenet-r.tar"),
 }  # fmt: skip
 SHIFTS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")  # of ImageNet
 # To these the paper takes prompts that were learned on ImageNet.
@@ -106,18 +98,16 @@ def real_world(name: str, root: str | Path | None = None) -> World:
     world = photo_world(name, files, (DATASETS[name].template,))
     if name != "imagenet":
         return world
-    present = [shift for shift in SHIFTS if find_pictures(shift, root)]
-    if absent := sorted({*SHIFTS} - {*present}):
-        warnings.warn(f"{len(absent)} of imagenet's 4 shifts are not in {root}: {', '.join(absent)}.", stacklevel=3)
-    shifts = {shift: _shift(read_dataset(shift, root), files.classnames) for shift in present}
+    shifts = {}
+    label = {title: y for y, title in enumerate(files.classnames)}
+    for shift in SHIFTS:
+        if not find_pictures(shift, root):
+            warnings.warn(f"{shift}, one of imagenet's 4 shifts, is not in {root}.", stacklevel=3)
+            continue
+        other = read_dataset(shift, root)
+        labels = [label.get(title) for title in other.classnames]
+        shifts[shift] = photo_split([(path, labels[y]) for path, y in other.test if labels[y] is not None])
     return replace(world, shifts=shifts, targets=TARGETS)
-
-
-def _shift(files: Files, classnames: Sequence[str]) -> Split:
-    """Label the test pictures of another set by these class names."""
-    label = {name: y for y, name in enumerate(classnames)}
-    names = files.classnames
-    return photo_split([(path, label[names[y]]) for path, y in files.test if names[y] in label])
 
 
 def find_pictures(name: str, root: Path) -> Path | None:
@@ -132,13 +122,18 @@ def read_dataset(name: str, root: Path) -> Files:
     folders = [folder for folder in (pictures, *pictures.parents) if folder.is_relative_to(root)]
     published = next((f / data.split for f in folders if data.split and (f / data.split).exists()), None)
     advice = f"{data.split} is not beside {pictures}: fetch it from {MIRROR}"
-    if not published and data.read is None:
-        raise FileNotFoundError(f"{advice}.")
-    if not published and data.split:
+    if data.split and not published:
+        if data.source:
+            raise FileNotFoundError(f"{advice}.")
         warnings.warn(f"{advice}; until then {name} is split otherwise than published.", stacklevel=4)
     try:
-        files = published_split(published, pictures) if published else data.read(pictures, name)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
+        if published:
+            files = published_split(published, pictures)
+        elif data.split:
+            files = cut_anew(pictures, name)
+        else:
+            files = aircraft_files(pictures) if name == "fgvc_aircraft" else imagenet_files(pictures)
+    except Exception as error:  # a list that is cut or missing raises almost anything
         lists = published or f"a list of {name} in {pictures.parent}"
         raise ValueError(f"{lists} is missing, cut short or not as published ({error}): fetch it again.") from error
     _check_whole(name, pictures, files)
@@ -175,7 +170,7 @@ def _check_whole(name: str, pictures: Path, files: Files) -> None:
         problem = f"all but {len(gone)} of its pictures, such as {gone[0]}"
     if problem:
         raise FileNotFoundError(f"{name} is incomplete: {pictures} has {problem}. Remove it and fetch it again.")
-    if len(paths) not in sizes:
+    if len(paths) < sizes[-1] and len(paths) != sizes[0]:
         warnings.warn(f"{name} has {len(paths):,} pictures, published are {sizes[-1]:,}.", stacklevel=5)
 
 

@@ -93,17 +93,13 @@ def imagenet21k_names() -> tuple[str, ...]:
 def dictionary_report(dictionary: Sequence[str], classnames: Sequence[str]) -> str:
     """Say how many class names the dictionary holds, and what is nearest to the others: these are only approached.
 
-    >>> dictionary_report(["Great Dane", "Birman cat"], ["great dane", "Birman"])
-    "1 of 2 class names (50%) are among the dictionary's 2; missing: Birman (nearest: Birman cat)."
+    >>> dictionary_report(["Great Dane", "Birman cat"], ["great dane", "Birman", "xylophone"])
+    "1 of 3 class names are among the dictionary's 2; not Birman (nearest: Birman cat), xylophone (nearest: none)."
     """
     known = {_spelled(name): name for name in dictionary}
     missing = [name for name in classnames if _spelled(name) not in known]
     held = len(classnames) - len(missing)
-    report = f"{held} of {len(classnames)} class names ({held / len(classnames):.0%})"
-    report += f" are among the dictionary's {len(dictionary)}"
-    if not missing:
-        return f"{report}."
     near = {name: difflib.get_close_matches(_spelled(name), known, n=1) for name in missing[:10]}
-    some = [f"{name} (nearest: {known[match[0]]})" if match else name for name, match in near.items()]
-    rest = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-    return f"{report}; missing: {', '.join(some)}{rest}."
+    some = [f"{name} (nearest: {known[match[0]] if match else 'none'})" for name, match in near.items()]
+    rest = f"; not {', '.join(some)}{', …' if len(missing) > 10 else ''}" if missing else ""
+    return f"{held} of {len(classnames)} class names are among the dictionary's {len(dictionary)}{rest}."

@@ -18,7 +18,7 @@ from ..clip.words import TEMPLATE
 from ..support.disk import digest
 from . import drawings
 from .dictionaries import unique_names
-from .world import LazyList, Split, World, base_novel
+from .world import NO_PICTURES, LazyList, Split, World, base_novel
 
 
 @dataclass(frozen=True)
@@ -47,24 +47,16 @@ GROUPS = ("activities", "animals-nature", "food-drink", "objects", "smileys-emot
 DEFAULT_GROUP = "food-drink"
 # What somebody might write by hand for these pictures: the control of every learned context, chosen among on val.
 HAND_WRITTEN_TEMPLATES = (
-    TEMPLATE,
-    "{}",
-    "a {}.",
-    "a drawing of a {}.",
-    "an icon of a {}.",
-    "an emoji of a {}.",
-    "a black and white drawing of a {}.",
-    "a line drawing of a {}.",
-    "a photocopied picture of a {}.",
+    TEMPLATE, "{}", "a {}.", "a drawing of a {}.", "an icon of a {}.", "an emoji of a {}.",
+    "a black and white drawing of a {}.", "a line drawing of a {}.", "a photocopied picture of a {}.",
     "an outlined symbol of a {}.",
-)
+)  # fmt: skip
 TRAIN_VIEWS = 16  # for each of the two styles: 32 pictures a class, of which a seed draws its 16 shots
 TEST_PICTURES = 1000  # at least, behind every reported number
 
-# Where the emoji world departs from the published recipes: fewer and larger steps for two CPU cores, and learning rates
-# chosen for labels alone, PromptKD's for its own objective: the best of four on val (benchmarks/learners.py --choose,
-# CoOp on student-rn, the others on student-vit; CoCoOp and PromptSRC on food-drink, the others also on activities). Two
-# seeds each, VPT's five: with the best rate of two, some seeds end at chance.
+# Where the emoji world departs from the published recipes: fewer and larger steps for two CPU cores, and the best of
+# four learning rates on val, chosen for labels alone (PromptKD's for its own loss), over two seeds. VPT's is over five:
+# with the best rate of two, some seeds end at chance.
 EMOJI_RECIPES = {
     "coop": {"epochs": 10, "lr": 0.05},
     "cocoop": {"epochs": 8, "batch_size": 8, "lr": 0.2},
@@ -135,17 +127,13 @@ def emoji_world(name: str) -> World:
     # Either half of a test has enough pictures, and each shift in all.
     test_views = math.ceil(TEST_PICTURES / (len(styles.test) * len(novel)))
     shift_views = math.ceil(TEST_PICTURES / len(members))
-    splits = {
-        "train": split("train", styles.adaptation, TRAIN_VIEWS),
-        "test": split("test", styles.test, test_views),
-        "shifts": {style: split("shift", (style,), shift_views) for style in styles.shifts},
-    }
-    if styles.val:
-        splits["val"] = split("val", styles.val, test_views)
     return World(
         name=name,
         classnames=tuple(concepts[i]["name"] for i in members),
-        **splits,
+        train=split("train", styles.adaptation, TRAIN_VIEWS),
+        test=split("test", styles.test, test_views),
+        val=split("val", styles.val, test_views) if styles.val else NO_PICTURES,
+        shifts={style: split("shift", (style,), shift_views) for style in styles.shifts},
         templates=(TEMPLATE,),
         base=base,
         novel=novel,

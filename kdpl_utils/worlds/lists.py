@@ -1,13 +1,10 @@
-"""The lists that come with real data sets: CoOp's published splits, and others where those are missing.
-
-Each reader of others takes the folder of pictures and the key that seeds a cut (``cut_classes``).
-"""
+"""The lists that come with real data sets: CoOp's published splits, and others where those are missing."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from .photos import Files, class_folders, cut_classes, pictures_in
@@ -42,42 +39,33 @@ def published_split(file: Path, pictures: Path) -> Files:
     return Files([names[label] for label in sorted(names)], **parts)
 
 
-def class_folder_files(pictures: Path, key: str) -> Files:
-    """Cut a folder that has a subfolder for each class."""
-    folders = [path for path in class_folders(pictures) if path.name not in CALTECH_IGNORED]
-    classes = {path.name: pictures_in(path) for path in folders}
+def cut_anew(pictures: Path, key: str) -> Files:
+    """Cut each class into 50 % training, 20 % validation and 30 % test; the key seeds the cut."""
+    if key == "oxford_pets":
+        classes = _by_class((Path(path).stem.rsplit("_", 1)[0].lower(), path) for path in pictures_in(pictures))
+        classes = dict(sorted(classes.items()))
+    elif key == "flowers102":
+        from scipy.io import loadmat
+        from torchvision.datasets import Flowers102
+
+        labels = loadmat(pictures.parent / "imagelabels.mat")["labels"].flatten()
+        paths = pictures_in(pictures)
+        classes = _by_class((Flowers102.classes[y - 1], path) for y, path in zip(labels, paths, strict=True))
+        classes = {name: classes[name] for name in Flowers102.classes}
+    else:
+        folders = [path for path in class_folders(pictures) if path.name not in CALTECH_IGNORED]
+        classes = {path.name: pictures_in(path) for path in folders}
     return Files([NAMES.get(name, name) for name in classes], *cut_classes(classes, key, train=0.5, val=0.2))
 
 
-def pets_files(pictures: Path, key: str) -> Files:
-    """Read the official lists; 20 % of the training pictures are left for validation."""
-    import torchvision.datasets
-
-    parts = [torchvision.datasets.OxfordIIITPet(pictures.parents[1], part) for part in ("trainval", "test")]
-    names = [name.lower() for name in parts[0].classes]
-    train, val, _ = cut_classes(_by_class(names, parts[:1]), key, train=0.8, val=0.2)
-    return Files(names, train, val, [(str(path), label) for path, label in zip(parts[1]._images, parts[1]._labels)])
-
-
-def flowers_files(pictures: Path, key: str) -> Files:
-    """Cut all pictures anew: the official training list has ten of a class, too few for 16 shots."""
-    import torchvision.datasets
-
-    parts = [torchvision.datasets.Flowers102(pictures.parents[1], part) for part in ("train", "val", "test")]
-    names = [NAMES.get(name, name) for name in parts[0].classes]
-    return Files(names, *cut_classes(_by_class(names, parts), key, train=0.5, val=0.2))
-
-
-def _by_class(names: Sequence[str], parts: Sequence) -> dict[str, list[str]]:
-    """Return class name → paths of the pictures of torchvision's data sets."""
-    classes: dict[str, list[str]] = {name: [] for name in names}
-    for part in parts:
-        for path, label in zip(getattr(part, "_image_files", None) or part._images, part._labels):
-            classes[names[label]].append(str(path))
+def _by_class(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    classes: dict[str, list[str]] = {}
+    for name, path in pairs:
+        classes.setdefault(name, []).append(path)
     return classes
 
 
-def aircraft_files(pictures: Path, key: str) -> Files:
+def aircraft_files(pictures: Path) -> Files:
     """Read the official variants and their three lists."""
     names = (pictures.parent / "variants.txt").read_text().splitlines()
     parts = []
@@ -87,7 +75,7 @@ def aircraft_files(pictures: Path, key: str) -> Files:
     return Files(names, *parts)
 
 
-def imagenet_files(pictures: Path, key: str) -> Files:
+def imagenet_files(pictures: Path) -> Files:
     """Read ImageNet, with subfolders of ``train`` and ``val``, or a test set drawn from its classes.
 
     As in the paper, ``val`` is tested on. Subfolders are called by WordNet ids, those of ImageNet-V2 by labels.

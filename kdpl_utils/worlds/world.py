@@ -37,18 +37,12 @@ class LazyList(Sequence):
 
 @dataclass(frozen=True)
 class Split:
-    """N pictures (PIL, RGB) and their labels (N,); -1 where a picture has none.
-
-    Attributes:
-        images: A sequence of PIL pictures or paths.
-        key: Identifies these pictures in this order, for features kept on disk; empty if that is unknown.
-        unusable_because: Why a split without pictures or labels cannot be used, in a sentence.
-    """
+    """N pictures (PIL, RGB) and their labels."""
 
     images: Sequence[Image.Image]
-    labels: LongTensor
-    key: str = ""
-    unusable_because: str = ""
+    labels: LongTensor  # (N,); -1 where a picture has none
+    key: str = ""  # identifies these pictures in this order, for features kept on disk; empty if that is unknown
+    unusable_because: str = ""  # why a split without pictures or labels cannot be used, in a sentence
 
     def __post_init__(self):
         labels = torch.as_tensor(self.labels, dtype=torch.long)
@@ -85,46 +79,32 @@ class Split:
         return replace(self, images=random_crops(self.images, views, seed), labels=self.labels.repeat(views), key=key)
 
 
+NO_PICTURES = Split((), torch.empty(0), unusable_because="This world has no validation pictures.")
+
+
 @dataclass(frozen=True)
 class World:
-    """Everything that a lesson needs; models are named by the arguments of ``load_vlm``.
-
-    Attributes:
-        classnames: C names; a label is an index into them.
-        train: Pictures to adapt with.
-        test: Other pictures of the same kind.
-        shifts: The same classes in another style, by style; ``labels.unique()`` says which of the classes.
-        templates: Sentences with ``{}`` for the name.
-        base, novel: The two halves of the classes (``base_novel``).
-        dictionary: Thousands of names for class-agnostic learning, none twice.
-        students, teachers: (name, pretrained) pairs, teachers by size; ``student`` and ``teacher`` are the defaults.
-        recipes: A learner's name → the arguments of ``Recipe`` that differ here from its published recipe.
-        views: Random crops of each training picture in the paper's comparisons; 0 takes the pictures as they are.
-        targets: Worlds to which the paper's comparison takes prompts learned here (cross-dataset).
-        shots_as_published: Whether few shots are the pictures that the published code draws (``coop_few_shot``).
-        transformer: The student of comparisons of all learners, some of which need a vision transformer.
-        val: Pictures for choosing settings, in neither of the others; may be empty.
-    """
+    """Everything that a lesson needs; models are named by the arguments of ``load_vlm``."""
 
     name: str
-    classnames: tuple[str, ...]
-    train: Split
-    test: Split
-    shifts: dict[str, Split]
-    templates: tuple[str, ...]
-    base: range
+    classnames: tuple[str, ...]  # C names; a label is an index into them
+    train: Split  # pictures to adapt with
+    test: Split  # other pictures of the same kind
+    shifts: dict[str, Split]  # the same classes, or some of them, in another style, by style
+    templates: tuple[str, ...] | dict[str, list[str]]  # sentences with {} for the name; or each name's own
+    base: range  # the two halves of the classes (``base_novel``)
     novel: range
-    dictionary: tuple[str, ...]
-    students: tuple[tuple[str, str | None], ...]
-    teachers: tuple[tuple[str, str | None], ...]
-    student: tuple[str, str | None]
+    dictionary: tuple[str, ...]  # thousands of names for class-agnostic learning, none twice
+    students: tuple[tuple[str, str | None], ...]  # (name, pretrained) pairs
+    teachers: tuple[tuple[str, str | None], ...]  # by size
+    student: tuple[str, str | None]  # the defaults
     teacher: tuple[str, str | None]
-    recipes: dict[str, dict[str, float]] = field(default_factory=dict)
-    views: int = 8
-    targets: tuple[str, ...] = ()
-    shots_as_published: bool = True
-    transformer: tuple[str, str | None] | None = None
-    val: Split = Split((), torch.empty(0), unusable_because="This world has no validation pictures.")
+    recipes: dict[str, dict[str, float]] = field(default_factory=dict)  # learner → what differs from its own recipe
+    views: int = 8  # random crops of each training picture in the paper's comparisons; 0: the pictures as they are
+    targets: tuple[str, ...] = ()  # worlds to which the paper takes prompts learned here (cross-dataset)
+    shots_as_published: bool = True  # few shots are those that the published code draws (``coop_few_shot``)
+    transformer: tuple[str, str | None] | None = None  # the student for learners that need a vision transformer
+    val: Split = NO_PICTURES  # for choosing settings; in neither of the others
 
     @property
     def recipe(self) -> dict[str, float]:

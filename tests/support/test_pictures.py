@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdpl_utils.support.pictures import FORMATS, as_picture, as_rgb, is_picture, open_picture, readable
+from kdpl_utils.support.pictures import FORMATS, as_picture, as_rgb, is_picture, open_picture
 
 RAMP = np.linspace(0, 1, 256).reshape(16, 16)  # black to white
 GREY = np.rint(255 * RAMP).astype(np.uint8)
@@ -122,13 +122,6 @@ def test_paths_pairs_and_items_of_data_sets_are_pictures(tmp_path):
         assert as_picture(given, "x").getpixel((0, 0)) == (9, 9, 9)
     with pytest.raises(ValueError, match="Image 3 is a ndarray: give PIL images"):
         as_picture(np.zeros((4, 4, 3)), "Image 3")
-
-
-def test_unreadable_pictures_are_left_out_by_name(tmp_path):
-    paths = [saved(tmp_path / name, Image.effect_noise((64, 64), 50)) for name in ("a.jpg", "b.jpg", "c.jpg")]
-    paths[1].write_bytes(paths[1].read_bytes()[:700])
-    rows, problems = readable([*paths, tmp_path / "nowhere.jpg"])
-    assert rows == [0, 2] and len(problems) == 2 and "b.jpg" in problems[0] and "nowhere.jpg" in problems[1]
 
 
 def test_suffixes_are_compared_in_any_case():

@@ -53,12 +53,11 @@ def test_a_file_of_ones_own(tmp_path):
 def test_the_report_says_which_names_are_missing_and_what_is_near():
     dictionary = ["Great Dane", "Birman cat", "pug dog", "tulip"]
     assert dictionary_report(dictionary, ["great dane", "Birman", "tulip", "xylophone"]) == (
-        "2 of 4 class names (50%) are among the dictionary's 4; missing: Birman (nearest: Birman cat), xylophone."
+        "2 of 4 class names are among the dictionary's 4; not Birman (nearest: Birman cat), xylophone (nearest: none)."
     )
-    assert dictionary_report(["a_b"], ["A b"]) == "1 of 1 class names (100%) are among the dictionary's 1."
-    assert dictionary_report(["oak"], [f"name {i}" for i in range(12)]).endswith("name 9 and 2 more.")
+    assert dictionary_report(["a_b"], ["A b"]) == "1 of 1 class names are among the dictionary's 1."
 
 
 def test_the_emoji_dictionary_holds_every_true_name():
     world = load_world()
-    assert "(100%)" in dictionary_report(world.dictionary, world.classnames)
+    assert set(world.classnames) <= set(world.dictionary)
