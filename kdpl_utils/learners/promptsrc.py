@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -88,4 +89,7 @@ class PromptSRC(Learner):
         return of_logits(z) + near_text + near_image + near_logits
 
 
-CROSS_DATASET = {"settings": {"depth": 3}, "recipe": Recipe(epochs=20, batch_size=4, lr=2.5e-3, average=(6, 10))}
+CROSS_DATASET: dict[str, Any] = {
+    "settings": {"depth": 3},
+    "recipe": Recipe(epochs=20, batch_size=4, lr=2.5e-3, average=(6, 10)),
+}
