@@ -24,32 +24,23 @@ class FeatureCache:
 
     Several processes may share it: files are written atomically, and each process takes the parts in a random order,
     so that two processes rarely encode the same part.
-
-    Args:
-        progress: show a bar while images are encoded.
     """
 
-    def __init__(self, folder: str | Path, progress: bool = False):
+    def __init__(self, folder: str | Path):
         self.folder = as_path(folder)
-        self.progress = progress
 
     def features(self, vlm: VLM, split: Split) -> Tensor:
         """``encode_images(vlm, split.images)``, from the disk where it is there; not kept for a split without a key."""
         if not split.key:
-            return encode_images(vlm, split.images, progress=self.progress)
-
-        def encode(rows: range) -> Tensor:
-            return encode_images(vlm, split.subset(rows).images, progress=self.progress)
-
-        return self._parts((*vlm.identity, split.key), len(split), encode).to(vlm.device)
+            return encode_images(vlm, split.images)
+        key = (*vlm.identity, split.key)
+        return self._parts(key, len(split), lambda rows: encode_images(vlm, split.subset(rows).images)).to(vlm.device)
 
     def names(self, vlm: VLM, names: Sequence[str], templates: Sequence[str]) -> Tensor:
         """``encode_names(vlm, names, templates)``, from the disk where it is there."""
-
-        def encode(rows: range) -> Tensor:
-            return encode_names(vlm, names[rows.start : rows.stop], templates)
-
-        return self._parts((*vlm.identity, digest(list(names), templates)), len(names), encode).to(vlm.device)
+        key = (*vlm.identity, digest(list(names), templates))
+        encode = lambda rows: encode_names(vlm, [names[i] for i in rows], templates)  # noqa: E731
+        return self._parts(key, len(names), encode).to(vlm.device)
 
     def _parts(self, key: tuple[str, ...], n: int, encode: Callable[[range], Tensor]) -> Tensor:
         """(n, D) on the CPU: each part from its file, which ``encode(rows)`` makes where it is missing."""

@@ -66,9 +66,8 @@ def plan(
     k = options.pop("k", 0)
     options = {"student": student, "classes": "base" if table == "base-to-novel" else "all", **options}
 
-    precision = options.get("precision", "fp32")
-    zero_shot = {"teachers": (), "recipe": Recipe(), "student": student, "classes": options["classes"]}
-    baseline = RunConfig(world, "zero-shot", "labels", 0, **zero_shot, precision=precision)
+    shared = {key: options[key] for key in ("student", "classes", "precision") if key in options}
+    baseline = RunConfig(world, "zero-shot", "labels", 0, teachers=(), recipe=Recipe(), **shared)
     evaluations = {}
     for name, tested in worlds.items():
         shifts = [(shift, split.key) for shift, split in tested.shifts.items()]
@@ -78,8 +77,9 @@ def plan(
         # PromptKD is transductive: in a cross-dataset table it learns from the target's unlabelled images and names.
         of_target = table == "cross-dataset" and mode == "promptkd"
         source = worlds[target] if of_target else home
-        words = source.dictionary if mode in WITH_DICTIONARY else ()
-        if words and (k or 2) not in range(2, len(words) + 1):
+        agnostic = mode in WITH_DICTIONARY
+        words = source.dictionary if agnostic else ()
+        if agnostic and (k or 2) not in range(2, len(words) + 1):
             raise ValueError(f"k is {k}: give 2 to {len(words)}, the names of the dictionary, or 0.")
         recipe, settings = _published(home, learner, table)
         config = RunConfig(
@@ -92,7 +92,7 @@ def plan(
             data=digest(source.train.key, source.classnames, source.templates, words)[:10],
             shots=0 if of_target else n,
             label_fraction=fraction if mode == "kdpl" else 0.0,
-            k=k if words else 0,
+            k=k if agnostic else 0,
             settings=settings,
             **{"views": source.views, **options},
         )
@@ -102,7 +102,7 @@ def plan(
 
 def _check_worlds(home: World, worlds: dict[str, World], table: str) -> None:
     """Refuse worlds on which the numbers of a table would mean nothing."""
-    for split in (home.train if table != "domain" else home.test, *(world.test for world in worlds.values())):
+    for split in (home.train, *(world.test for world in worlds.values())):
         if split.unusable_because:
             raise ValueError(f"{split.unusable_because} For images without labels use kdpl adapt.")
     if len(home.classnames) < (4 if table == "base-to-novel" else 2):

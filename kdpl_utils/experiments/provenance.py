@@ -15,21 +15,18 @@ LEGEND = (
 
 def provenance(config: RunConfig, evaluation: Evaluation) -> dict[str, str]:
     """The columns that tell a row from others: method, supervision and shots, then what it rests on."""
+    row = {"method": "zero-shot", "supervision": "", "shots": ""}
+    rests_on = {"protocol": "inductive", "labels": "none", "validation": "none"}
     if config.learner == "zero-shot":
-        same = {"method": "zero-shot", "supervision": "", "shots": "", "protocol": "inductive"}
-        return {**same, "labels": "none", "validation": "none"}
-    fraction = f"{config.label_fraction:.0%}" if config.label_fraction else ""
-    labels = "drawing" if config.shots else "none"
-    if config.mode == "labels":
-        labels = f"{config.shots} a class" if config.shots else "all"
-    tuned = config.world in emoji_names() and config.learner in EMOJI_RECIPES
-    return {
-        "method": LEARNERS[config.learner],
-        "supervision": config.mode + (f" + {fraction} labels" if fraction else ""),
-        "shots": str(config.shots or "all"),
-        "protocol": "transductive"
-        if evaluation.table == "cross-dataset" and config.world == evaluation.world
-        else "inductive",
-        "labels": fraction or labels,
-        "validation": "learning rate" if tuned else "none",
-    }
+        return row | rests_on
+    row = {"method": LEARNERS[config.learner], "supervision": config.mode, "shots": str(config.shots or "all")}
+    if config.label_fraction:
+        rests_on["labels"] = f"{config.label_fraction:.0%}"
+        row["supervision"] += f" + {config.label_fraction:.0%} labels"
+    elif config.shots or config.mode == "labels":
+        rests_on["labels"] = f"{config.shots} a class" if config.mode == "labels" else "drawing"
+    if evaluation.table == "cross-dataset" and config.world == evaluation.world:
+        rests_on["protocol"] = "transductive"
+    if config.world in emoji_names() and config.learner in EMOJI_RECIPES:
+        rests_on["validation"] = "learning rate"
+    return row | rests_on

@@ -7,12 +7,14 @@ import os
 import signal
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from ..support.disk import as_path, atomic_write
 from . import RunsFailedError
@@ -60,9 +62,10 @@ def run(
     with closing(outcomes):  # also when this is interrupted
         for done, (job, error) in enumerate(outcomes, start=1):
             name = job.config.folder(out).name
-            report(f"{done} of {len(todo)}: {name}" + (f" failed: {error}" if error else ""))
+            reason = str(error).partition("\n")[0]  # of a job on a cluster the trace follows
+            report(f"{done} of {len(todo)}: {name}" + (f" failed: {reason}" if error else ""))
             if error:
-                failed.append(f"{name}: {error}")
+                failed.append(f"{name}: {reason}")
                 trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
                 atomic_write(out / "failed" / f"{name}.txt", lambda part, trace=trace: part.write_text(trace, "utf-8"))
     if failed:
@@ -75,20 +78,19 @@ def run(
 def _in_this_process(jobs: Sequence[Job]) -> Outcomes:
     runner = Runner(jobs[0].out, jobs[0].root) if jobs else None
     for job in jobs:
-        error = None
         try:
             job.score(runner)
-        except Exception as raised:
-            error = raised
-        yield job, error
+            yield job, None
+        except Exception as error:
+            yield job, error
 
 
 def _in_workers(jobs: Sequence[Job], workers: int) -> Outcomes:
     context = multiprocessing.get_context("spawn")
     gpus = torch.cuda.device_count()
     devices = context.Queue()
-    for worker in range(workers):
-        devices.put(f"cuda:{worker % gpus}" if gpus else None)
+    for i in range(workers):
+        devices.put(f"cuda:{i % gpus}" if gpus else None)
     threads = max(1, (os.cpu_count() or 1) // workers)  # more threads than cores slow all of them down
     pool = ProcessPoolExecutor(workers, context, _start_worker, (devices, threads, jobs[0].out, jobs[0].root))
     others = set(multiprocessing.active_children())
@@ -113,6 +115,8 @@ _runner: Runner | None = None  # of a worker: its worlds and models serve all it
 def _start_worker(devices, threads: int, out: Path, root: str | Path | None) -> None:
     global _runner
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    warnings.simplefilter("ignore")  # the plan has shown them
+    tqdm.set_lock(threading.RLock())  # its own lock between processes would outlive a worker that is ended
     torch.set_num_threads(threads)
     _runner = Runner(out, root, devices.get())
 

@@ -43,35 +43,24 @@ Loss = Callable[[nn.Module, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides what is learned.
-
-    Attributes:
-        world, learner, mode: names, see ``choices``; the learner "zero-shot" is not trained.
-        data: digest of the training images and names.
-        classes: ``"base"`` or ``"all"``.
-        shots: training images drawn of each class; 0 takes all images, which then need no labels.
-        label_fraction: the share of images, 0 to 1, whose labels the mode "kdpl" learns from as well.
-        scale: ``"student"``, as published, or ``"own"``: whose exp(logit_scale) the teachers' logits have.
-        k: names kept for a batch without class names; 0 is the number of classes, at most 1,000.
-        views: crops of each image, drawn once; 0 takes the images as they are.
-    """
+    """Everything that decides what is learned; see ``choices`` for the names of learners and modes."""
 
     world: str
-    learner: str
+    learner: str  # or "zero-shot", which is not trained
     mode: str
     seed: int
     student: Model
     teachers: tuple[Model, ...]
     recipe: Recipe
-    data: str = ""
-    classes: str = "base"
-    shots: int = 16
-    label_fraction: float = 0.0
-    scale: str = "student"
-    k: int = 0
-    views: int = 0
+    data: str = ""  # digest of the training images and names
+    classes: str = "base"  # or "all"
+    shots: int = 16  # images of each class; 0 takes all images, which then need no labels
+    label_fraction: float = 0.0  # the share of images whose labels the mode "kdpl" learns from as well
+    scale: str = "student"  # as published, or "own": whose exp(logit_scale) the teachers' logits have
+    k: int = 0  # names kept for a batch without class names; 0 is the number of classes, at most 1,000
+    views: int = 0  # crops of each image, drawn once; 0 takes the images as they are
     precision: str = "fp32"
-    settings: dict[str, object] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)  # of the learner
 
     def folder(self, out: Path) -> Path:
         """Where its files lie; weights in a file count by their content, not by their path."""
@@ -88,17 +77,11 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a run is tested.
-
-    Attributes:
-        table: ``"base-to-novel"`` tests on both halves of the classes, ``"domain"`` on the world and its shifts,
-            ``"few-shot"`` on the world, and ``"cross-dataset"`` on another world with that world's classes.
-        data: digest of the test images and names.
-    """
+    """How a run is tested for a table: on both halves of the classes, the world and its shifts, or one test set."""
 
     table: str
     world: str
-    data: str = ""
+    data: str = ""  # digest of the test images and names
 
     def file(self, config: RunConfig, out: Path) -> Path:
         return config.folder(out) / f"{self.table}-{_file_name(self.world)}-{self.data}.json"
@@ -122,7 +105,7 @@ class Runner:
         self.device = device
         self.cache = FeatureCache(self.out / "features")
         self.world = functools.cache(lambda name: load_world(name, root))
-        self.vlm = functools.cache(lambda model, precision: load_vlm(*model, device, precision))
+        self.vlm = functools.cache(lambda model, precision: load_vlm(*model, device=device, precision=precision))
 
     def score(self, config: RunConfig, evaluation: Evaluation) -> dict[str, float]:
         """The scores of a run, which is trained first if it is not found."""

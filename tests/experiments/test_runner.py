@@ -47,20 +47,21 @@ def run_of(mode, learner="coop", **options):
     return plan("base-to-novel", WORLD, [learner], [mode], [SEED], **{**SMALL, **options})[-1]
 
 
+def logits_of(vlm, images, names, scale):
+    return kd.logits(kd.encode_images(vlm, images), kd.encode_names(vlm, names), scale)
+
+
 def test_scores_are_those_of_the_protocol(runner):
     """From the same shots and the same loss, put together by hand."""
     config, evaluation = run_of("kdpl", shots=[16])
     found = runner.score(config, evaluation)
     world = small_world()
     student = kd.load_vlm("emoji-student-vit", device="cpu")
-    teacher = kd.load_vlm(*world.teacher, device="cpu")
     train = world.train.of_classes(world.base)
     names = [world.classnames[c] for c in world.base]
-    features = kd.encode_images(student, train.images)
-    text = kd.encode_names(teacher, names, world.templates)
-    target = kd.logits(kd.encode_images(teacher, train.images), text, student.scale)
+    target = logits_of(kd.load_vlm(*world.teacher, device="cpu"), train.images, names, student.scale)
     prompt = kd.PromptLearner(student)
-    loss = kd.from_teacher(features, target, names)
+    loss = kd.from_teacher(kd.encode_images(student, train.images), target, names)
     kd.learn(prompt, loss, train.labels, SEED, Recipe(2, 32, 0.05), progress=False)
     torch.testing.assert_close(runner.learner(config).prompt.ctx, prompt.ctx, atol=1e-4, rtol=1e-3)
     expected = kd.scores(kd.test_features(student, world), world, prompt, student.scale)
@@ -83,33 +84,29 @@ class Fixed:
         return of_logits(inputs @ self.weights[:, : len(names)])
 
 
-def loss_of(runner, config, drawn, names):
-    learner = Fixed(runner.vlm(config.student, "fp32"))
-    loss = runner._loss(config, learner, runner.world(WORLD), names, drawn)
-    return loss(learner, torch.arange(len(drawn))), learner.names
+def setting(runner, mode, **fields):
+    """A run, its world, its names, its drawn images and its student."""
+    config = replace(run_of(mode, "promptkd" if mode == "promptkd" else "coop")[0], **fields)
+    world = runner.world(WORLD)
+    drawn = draw(world, world.base, config)
+    return config, world, [world.classnames[c] for c in world.base], drawn, runner.vlm(config.student, "fp32")
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_loss_of_every_mode(mode, runner):
-    config, _ = run_of(mode, "promptkd" if mode == "promptkd" else "coop")
-    world = runner.world(WORLD)
-    names = [world.classnames[c] for c in world.base]
-    drawn = draw(world, world.base, config)
-    student = runner.vlm(config.student, "fp32")
+    config, world, names, drawn, student = setting(runner, mode)
+    learner = Fixed(student)
+    found = runner._loss(config, learner, world, names, drawn)(learner, torch.arange(len(drawn)))
+    z = kd.encode_images(student, drawn.images) @ learner.weights[:, : len(names)]
     teacher = kd.load_vlm(*world.teacher, device="cpu")
-    z = kd.encode_images(student, drawn.images) @ Fixed(student).weights[:, : len(names)]
-
-    def logits(vlm, names):
-        return kd.logits(kd.encode_images(vlm, drawn.images), kd.encode_names(vlm, names), student.scale)
-
-    found, seen = loss_of(runner, config, drawn, names)
     if mode in ("kdpl-ca", "random-names"):
-        words = logits(teacher, world.dictionary)
-        chosen = [world.dictionary.index(name) for name in seen]
+        words = logits_of(teacher, drawn.images, world.dictionary, student.scale)
+        chosen = [world.dictionary.index(name) for name in learner.names]
         assert (chosen == kd.select_classes(words, len(names)).tolist()) is (mode == "kdpl-ca")
         expected = kd.symmetric_kl(words[:, chosen], z)
     else:
-        t = logits(teacher, names)
+        t = logits_of(teacher, drawn.images, names, student.scale)
+        own = logits_of(student, drawn.images, names, student.scale)
         order = torch.randperm(len(t), generator=torch.Generator().manual_seed(SEED))
         by_hand = {
             "labels": lambda: F.cross_entropy(z, drawn.labels),
@@ -117,37 +114,30 @@ def test_the_loss_of_every_mode(mode, runner):
             "hard-teacher": lambda: F.cross_entropy(z, t.argmax(-1)),
             "shuffled-teacher": lambda: kd.symmetric_kl(t[order], z),
             "uniform-teacher": lambda: kd.symmetric_kl(torch.zeros_like(t), z),
-            "self-teacher": lambda: kd.symmetric_kl(logits(student, names), z),
-            "pseudo-labels": lambda: F.cross_entropy(z, pseudo_labels(logits(student, names), 16), ignore_index=-1),
+            "self-teacher": lambda: kd.symmetric_kl(own, z),
+            "pseudo-labels": lambda: F.cross_entropy(z, pseudo_labels(own, 16), ignore_index=-1),
             "promptkd": lambda: 1000 / len(names) * kd.forward_kl(t, z),
         }
         expected = by_hand[mode]()
-        assert seen == names
+        assert learner.names == names
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_some_labels_several_teachers_and_views(runner):
-    config, _ = run_of("kdpl")
-    world = runner.world(WORLD)
-    names = [world.classnames[c] for c in world.base]
-    drawn = draw(world, world.base, config)
-    views = drawn.crops(2, SEED)
-    student = runner.vlm(config.student, "fp32")
-    z = kd.encode_images(student, views.images) @ Fixed(student).weights[:, : len(names)]
+    teachers = kd.load_world(WORLD).teachers[:2]
+    fields = {"label_fraction": 0.25, "views": 2, "teachers": teachers, "scale": "own"}
+    config, world, names, drawn, student = setting(runner, "kdpl", **fields)
+    learner = Fixed(student)
+    second = torch.arange(len(drawn), 2 * len(drawn))  # of two views
+    found = runner._loss(config, learner, world, names, drawn)(learner, second)
+    views = drawn.crops(2, SEED).subset(second)
+    z = kd.encode_images(student, views.images) @ learner.weights[:, : len(names)]
     known = torch.zeros(len(drawn), dtype=torch.bool)
     known[random_subset(len(drawn), round(0.25 * len(drawn)), SEED)] = True
-    targets = []
-    for model in world.teachers[:2]:
-        teacher = kd.load_vlm(*model, device="cpu")
-        text = kd.encode_names(teacher, names)
-        targets.append(kd.logits(kd.encode_images(teacher, views.images), text, teacher.scale))
-    config = replace(config, label_fraction=0.25, views=2, teachers=world.teachers[:2], scale="own")
-    learner = Fixed(student)
-    loss = runner._loss(config, learner, world, names, drawn)
-    rows = torch.arange(len(drawn), 2 * len(drawn))  # the second views
-    expected = kd.symmetric_kl(kd.mix_teachers(targets)[rows], z[rows])
-    expected = expected + F.cross_entropy(z[rows][known], drawn.labels[known])
-    torch.testing.assert_close(loss(learner, rows), expected, atol=1e-3, rtol=1e-3)
+    vlms = [kd.load_vlm(*model, device="cpu") for model in teachers]
+    target = kd.mix_teachers([logits_of(vlm, views.images, names, vlm.scale) for vlm in vlms])
+    expected = kd.symmetric_kl(target, z) + F.cross_entropy(z[known], drawn.labels[known])
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_views_take_turns():
