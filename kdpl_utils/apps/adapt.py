@@ -1,47 +1,51 @@
-"""From a folder of one's own pictures to learned prompts, a classifier to take away, and a page that says how good."""
+"""From a folder of your own pictures to learned prompts, a classifier to take away, and a card that says how good."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from ..evaluate import accuracy, paired_bootstrap, top1_agreement
-from ..experiments.lab import Lab
-from ..experiments.training import MODES, Training, check_chosen, training_digest, unsuited
-from ..learners import LEARNERS, Learner
-from ..learners.classifier import classifier_of, export_classifier, export_onnx, has_classifier
-from ..learners.saving import save_learner
-from ..loading import check_model, model_pair, shipped_models
+from .. import learners, supervision
+from ..choices import LEARNERS
+from ..clip.batches import ImageBatches
+from ..clip.models import check_model, shipped_models, weights_identity
+from ..clip.words import TEMPLATE, check_names, check_templates
+from ..distill import select_classes
+from ..evaluate import accuracy, hits, top1_agreement
+from ..learners.classifier import export_classifier, has_classifier
+from ..learners.promptkd import from_promptkd
+from ..learners.saving import holds, load_learner, save_learner
+from ..loading import load_vlm
 from ..protocol import all_logits
-from ..support.disk import as_path, write_whole
-from ..support.extras import optional
-from ..support.values import real, seed_of, whole
-from ..train import Recipe
-from ..vlm import TEMPLATE, Templates, check_names
+from ..support.disk import DamagedError, as_path, digest, file_lock, read_tensors, report_damaged, write_tensors
+from ..support.statistics import paired_bootstrap
+from ..train import Recipe, fit
+from ..vlm import VLM, encode_names, logits
+from ..worlds.dictionaries import load_dictionary
 from ..worlds.emoji import EMOJI_RECIPES
-from ..worlds.photo_worlds import folder_world
-from ..worlds.world import Split, World
-from .card import model_card, sealed
-from .outputs import IGNORED, check_replaceable, remove_earlier
+from ..worlds.folders import Names, read_folder
+from ..worlds.photos import files_key
+from .card import Facts, model_card, read_card, write_card
+from .encode import Encoded, Model, default_models, encode_once
 
-Report = Callable[[str], None]
+MODES = ("kdpl", "kdpl-ca", "labels", "promptkd")  # for the controls, give the folder to kdpl reproduce --world
+K_MAX = 1000  # names picked for a batch, as published; fewer where there are fewer classes
+K_UNKNOWN = 100  # … and where nobody knows how many there are
+PICKING = 2000  # pictures that pick the names for the card: probabilities of all would fill the memory
+KEPT = 2000  # pictures kept preprocessed in memory, for learners that look at them again and again
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """What came out.
+    """The learned prompts; files by kind (learned, classifier, card); and what was measured, in per cent."""
 
-    Attributes:
-        learner: the learned prompts.
-        files: what was written, by kind: ``learned``, ``classifier`` and ``onnx`` where asked for, ``card``.
-        measured: what the card says, numbers in per cent.
-    """
-
-    learner: Learner
+    learner: learners.Learner
     files: dict[str, Path]
     measured: dict[str, float]
 
@@ -49,186 +53,221 @@ class Adapted:
 def adapt_folder(
     folder: str | Path,
     out: str | Path,
-    classnames: Sequence[str] | None = None,
+    classnames: Names | None = None,
     mode: str | None = None,
     learner: str = "coop",
-    student: tuple[str, str | None] | None = None,
-    teacher: tuple[str, str | None] | None = None,
+    student: Model | str | None = None,
+    teacher: Model | str | None = None,
     epochs: int | None = None,
     lr: float | None = None,
     k: int = 0,
-    views: int = 0,
-    labels: float = 0.0,
+    label_fraction: float = 0.0,
     precision: str = "fp32",
     seed: int = 0,
-    onnx: bool = False,
     dictionary: str | Path | Sequence[str] = "imagenet21k",
     labelled: bool | None = None,
-    templates: Templates = (TEMPLATE,),
-    report: Report = lambda line: None,
+    templates: Sequence[str] = (TEMPLATE,),
+    report: Callable[[str], None] = lambda line: None,
 ) -> Adapted:
-    """Learn prompts from a folder of pictures, mostly without labels, and write everything that came of it.
+    """Learn prompts from a folder of pictures, mostly without labels. Asked again the same, it repeats nothing.
 
     Args:
-        folder, labelled, templates: as ``folder_world`` has them: a subfolder for each class, or just pictures.
-        out: gets ``learned.safetensors``, ``classifier.safetensors``, ``classifier.onnx`` and ``README.md``.
-        classnames: what may be in the pictures; without them and without subfolders the names come from
+        folder, classnames, labelled, templates: as in ``folder_world``; without names the teacher picks them from
             ``dictionary``, and there is no classifier to export.
-        mode: ``"kdpl"``, ``"kdpl-ca"``, ``"labels"`` where there are some, or a control, see ``MODES``; by default the
-            first, or the second where there are no names.
+        out: gets ``learned.safetensors``, ``classifier.safetensors``, ``README.md``, and features in ``cache/``.
+        mode: one of ``MODES``; by default ``"kdpl"``, or ``"kdpl-ca"`` without class names.
         student, teacher: (name, pretrained); by default ViT-B/32 and ViT-L/14 of OpenAI's.
-        views: crops of each picture, drawn once; 0 takes the pictures as they are.
-        labels: share of the labels, 0 to 1, that ``"kdpl"`` learns from as well, where there are some.
-        precision: of all frozen weights, as in ``load_vlm``; ``"bf16"`` suits a GPU.
-
-    Asked again with the same ``out``, only what has changed is done again.
+        k: names that the teacher picks for a batch; 0 takes the usual number.
+        label_fraction: the share of labels, 0 to 1, that ``"kdpl"`` learns from as well.
 
     Raises:
-        ValueError: no such mode or learner, labels or names that the mode needs are missing, or a wrong share of them.
-        FileNotFoundError: there is no such folder, or no picture in it.
+        ValueError: a choice that does not exist or does not fit the folder, or a file in ``out`` that is not ours.
+        FileNotFoundError: the folder or weights are missing.
     """
-    start, folder, out = time.perf_counter(), as_path(folder), as_path(out)
-    numbers = {"k": whole(k, "k", 0), "views": whole(views, "views", 0), "seed": seed_of(seed)}
-    labels = numbers["labelled"] = real(labels, "the share of labels", 0, 1)
-    classnames = _check_given(classnames, (student, teacher), learner, onnx)
-    check_replaceable(out)
-    world = folder_world(folder, classnames, labelled=labelled, templates=templates, dictionary=dictionary)
-    mode = _chosen_mode(world, folder, mode, labels, numbers["k"])
-    student, teacher = (model_pair(model) for model in (student or world.student, teacher or world.teacher))
-    recipe = _recipe(learner, mode, student, epochs, lr, seed)
-    job = Training(
-        world=str(folder),
-        learner=learner,
-        mode=mode,
-        student=student,
-        teachers=(teacher,),
-        recipe=recipe,
-        data=training_digest(world, mode),
-        classes="all",
-        shots=0,  # all pictures
-        precision=precision,
-        **numbers,
-    )
-    lab = Lab(out / "cache", progress=True)
-    lab.worlds[job.world] = world
-    report(f"{len(world.train)} pictures, {len(world.classnames) or 'no'} class names, {mode} with {learner}.")
-    learned = lab.learner(job)
-    measured, gain = _measure(learned, lab, world, job)
-    files = _write_files(learned, world, job, out, onnx, report)
-    text = sealed(model_card(folder, world, job, learned, measured, gain, minutes=(time.perf_counter() - start) / 60))
-    files["card"] = write_whole(out / "README.md", lambda part: part.write_text(text, encoding="utf-8"))
-    return Adapted(learned, files, measured)
+    start = time.perf_counter()
+    out = as_path(out)
+    _check_replaceable(out)
+    folder = as_path(folder).resolve()
+    files = read_folder(folder, classnames, labelled)
+    names = check_names(files.classnames) if files.classnames else []
+    labels = [label for _, label in (*files.train, *files.test)]
+    mode = mode or ("kdpl" if names else "kdpl-ca")
+    _check_choice(mode, learner, names, folder, min(labels) >= 0, label_fraction, len(files.train))
+    words = check_names(load_dictionary(dictionary), dictionary=True) if mode == "kdpl-ca" else []
+    k = min(k or min(len(names) or K_UNKNOWN, K_MAX), len(words))
+    if words and k < 2:
+        raise ValueError(f"k is {k}, of {len(words)} names in the dictionary: let the teacher pick at least 2.")
+    templates = check_templates(templates)
+    student, teacher = default_models(student, teacher)
+    for model in (student, teacher):
+        check_model(*model)
+    recipe = _recipe(learner, student, epochs=epochs, lr=lr, seed=seed)
+    kind = getattr(learners, LEARNERS[learner])
+
+    paths = [path for path, _ in (*files.train, *files.test)]
+    pictures = digest(files_key(paths, True), weights_identity(*student), weights_identity(*teacher), precision)
+    texts = (list(names), list(words), templates, labels)
+    run = digest(pictures, mode, learner, recipe, k, label_fraction, len(files.train), texts)
+    written = {"learned": out / "learned.safetensors", "card": out / "README.md"}
+    if names and has_classifier(kind):
+        written["classifier"] = out / "classifier.safetensors"
+    with file_lock(out / "cache" / "lock", f"learning from {folder}"):
+        vlm = load_vlm(*student, precision=precision)
+        own = {"classnames": names} if learner == "linear" else {"seed": seed}
+        needs = {}
+        if learner == "promptkd":
+            needs["teacher"] = load_vlm(*teacher, precision=precision)  # its text features are the classes
+        if earlier := _earlier(written, run, vlm, needs):
+            report(f"{out} holds the prompts of these pictures and settings: nothing is repeated.")
+            return earlier
+        report(f"{len(files.train)} pictures, {len(names) or 'no'} class names, {mode} with {learner}.")
+        larger = needs.get("teacher") or load_vlm(*teacher, precision=precision)
+        learned = kind(vlm, **own, **needs)
+        seen = _encode(out / "cache" / "features.safetensors", pictures, paths, learned, larger)
+        for sentence in seen.left_out:
+            report(f"Left out: {sentence}")
+        by_student, by_teacher, by_words = _scores(seen, vlm, larger, names, templates, words)
+        del larger, needs  # the teacher may need most of the memory
+
+        def inputs(rows: range) -> Tensor | ImageBatches:
+            """What the learner sees: features, or the images if it has visual prompts."""
+            if not learned.visual_prompts():
+                return seen.features[0][rows.start : rows.stop]
+            images = ImageBatches(vlm, [paths[seen.rows[i]] for i in rows], keep=len(rows) <= KEPT)
+            if images.kept is not None:
+                images.kept.update(enumerate(seen.kept[rows.start : rows.stop]))
+            return images
+
+        n = sum(row < len(files.train) for row in seen.rows)  # the training pictures come first
+        truth = torch.tensor(labels)[seen.rows].to(vlm.device)
+        if mode == "labels":
+            loss = supervision.from_labels(inputs(range(n)), truth[:n], names)
+        elif mode == "kdpl-ca":
+            loss = supervision.from_dictionary(inputs(range(n)), by_words[:n], words, k)
+        elif mode == "promptkd":
+            loss = from_promptkd(inputs(range(n)), by_teacher[:n], names)
+        elif label_fraction:
+            known = torch.randperm(n, generator=torch.Generator().manual_seed(seed)) < round(label_fraction * n)
+            loss = supervision.from_both(inputs(range(n)), truth[:n], known.to(vlm.device), by_teacher[:n], names)
+        else:
+            loss = supervision.from_teacher(inputs(range(n)), by_teacher[:n], names)
+        fit(learned, loss, n, recipe)
+
+        tests = range(n, len(seen.rows)) if min(labels) >= 0 else range(0)
+        facts = Facts(folder.name, mode, label_fraction, student, teacher, recipe, names, n, len(tests))
+        facts.left_out = len(seen.left_out)
+        if words:
+            some = by_words[: n : 1 + n // PICKING]
+            facts.dictionary = str(dictionary) if isinstance(dictionary, str | Path) else "a list"
+            facts.picked = [words[c] for c in select_classes(some, k).tolist()]
+        if names:
+            rows = tests or range(n)
+            after = all_logits(learned.classifier(names), inputs(rows))
+            found = {"zero-shot student": by_student[rows], "learned": after, "teacher": by_teacher[rows]}
+            _measure(facts, found, truth[rows] if tests else None)
+        save_learner(learned, written["learned"], recipe, names or None)
+        if "classifier" in written:
+            export_classifier(learned, names, written["classifier"])
+        elif (out / "classifier.safetensors").exists():
+            (out / "classifier.safetensors").unlink()
+            report(f"removed: {out / 'classifier.safetensors'}, which belongs to earlier prompts")
+        facts.minutes = (time.perf_counter() - start) / 60
+        write_card(written["card"], model_card(facts, learned, "classifier" in written), run, facts.measured)
+    return Adapted(learned, written, facts.measured)
 
 
-def _check_given(
-    classnames: Sequence[str] | Mapping[str, str] | None,
-    models: Sequence[tuple[str, str | None] | None],
-    learner: str,
-    onnx: bool,
-) -> Sequence[str] | Mapping[str, str] | None:
-    """The names; refuses those and models that are none, and ONNX that cannot be written, before a picture is seen."""
-    for model in models:
-        if model is not None:
-            check_model(*model_pair(model))
-    if onnx and learner in LEARNERS and not has_classifier(LEARNERS[learner]):
-        raise ValueError(
-            f"{LEARNERS[learner].__name__} has no classifier to write as ONNX: leave it out; kdpl predict takes "
-            "learned.safetensors."
-        )
-    for module in ("onnx", "onnxscript") if onnx else ():
-        optional(module, "onnx")
-    if isinstance(classnames, Mapping):
-        check_names(list(classnames.values()))
-        return classnames
-    return None if classnames is None else check_names(classnames)
-
-
-def _chosen_mode(world: World, folder: str | Path, mode: str | None, labels: float, k: int) -> str:
-    """The mode that was asked for, or the one that fits the folder; refused where it cannot be done."""
-    if mode is not None and mode not in MODES:
-        raise ValueError(f"There is no mode {mode!r}: choose one of {', '.join(MODES)}.")
-    if len(world.classnames) == 1:
-        raise ValueError(
-            f"{world.classnames[0]!r} is the only class name, so every answer is right and nothing is learned: give "
-            "two or more."
-        )
-    if labels and mode not in (None, "kdpl"):
-        raise ValueError(f"labels = {labels}: give the share of labels, 0 to 1, that the mode kdpl may learn from.")
-    mode = mode or ("kdpl" if world.classnames else "kdpl-ca")
-    if mode != "kdpl-ca" and not world.classnames:
-        method = "KDPL" if mode == "kdpl" else f"The mode {mode}"
-        raise ValueError(
-            f"{method} needs class names: give some, or choose the mode kdpl-ca, which takes a dictionary's."
-        )
-    has_labels = bool((world.train.labels >= 0).all())
-    if (mode == "labels" or labels) and not has_labels:
-        raise ValueError(f"The pictures of {folder} have no labels: use a subfolder for each class, or the mode kdpl.")
-    check_chosen(mode, k, labels, len(world.train), len(world.dictionary))
-    return mode
-
-
-def _recipe(
-    learner: str, mode: str, student: tuple[str, str | None], epochs: int | None, lr: float | None, seed: int
-) -> Recipe:
-    """The published recipe, or the one for the shipped models, with what was asked for otherwise."""
+def _check_choice(
+    mode: str, learner: str, names: Sequence[str], folder: Path, has_labels: bool, fraction: float, n: int
+) -> None:
+    """Refuse a mode or a learner that does not exist or does not fit the folder."""
+    if mode not in MODES:
+        raise ValueError(f"There is no mode {mode!r} here: choose one of {', '.join(MODES)}.")
     if learner not in LEARNERS:
         raise ValueError(f"There is no learner {learner!r}: choose one of {', '.join(LEARNERS)}.")
-    if unsuited(learner, mode):
-        raise ValueError(unsuited(learner, mode))
-    recipe = LEARNERS[learner].recipe
-    if student[0] in shipped_models():
-        recipe = replace(recipe, **EMOJI_RECIPES.get(learner, {}))
-    asked = {"epochs": epochs, "lr": lr, "seed": seed}
-    return replace(recipe, **{field: value for field, value in asked.items() if value is not None})
+    if len(names) == 1:
+        raise ValueError(f"{names[0]!r} is the only class name, so every prediction is correct: give two or more.")
+    if mode != "kdpl-ca" and not names:
+        raise ValueError(f"The mode {mode} needs class names: give some, or choose kdpl-ca, which picks its own.")
+    if learner == "linear" and mode == "kdpl-ca":
+        raise ValueError("The learner linear has a row for each class, and kdpl-ca picks names: choose another one.")
+    if mode == "promptkd" != learner:
+        raise ValueError("The mode promptkd is the objective of the learner promptkd: choose both, or the mode kdpl.")
+    if fraction and (mode != "kdpl" or not 0 < fraction <= 1 or not round(fraction * n)):
+        raise ValueError(f"The label fraction is {fraction}: give the share of {n} labels that kdpl may learn from.")
+    if (mode == "labels" or fraction) and not has_labels:
+        raise ValueError(f"The pictures of {folder} have no labels: use a subfolder for each class, or the mode kdpl.")
 
 
-def _write_files(
-    learned: Learner, world: World, job: Training, out: Path, onnx: bool, report: Report = lambda line: None
-) -> dict[str, Path]:
-    """The learned prompts, and where class names are fixed text features a classifier of them."""
-    names = world.classnames or None
-    classifiers = ["classifier.safetensors", *["classifier.onnx"] * onnx] if names and has_classifier(learned) else []
-    for path in remove_earlier(out, classifiers):
-        report(f"removed: {path}, which was of earlier prompts")
-    files = {"learned": save_learner(learned, out / "learned.safetensors", job.recipe, names)}
-    # Whoever shares the folder with git shares no features of the pictures.
-    write_whole(out / ".gitignore", lambda part: part.write_text(IGNORED, encoding="utf-8"))
-    if names and has_classifier(learned):
-        files["classifier"] = export_classifier(learned, world.classnames, out / "classifier.safetensors")
-        if onnx:
-            files["onnx"] = export_onnx(classifier_of(learned, world.classnames), out / "classifier.onnx")
-    return files
+def _recipe(learner: str, student: Model, **asked) -> Recipe:
+    """The published recipe, or that of the shipped models, with what was asked for otherwise."""
+    own = EMOJI_RECIPES.get(learner, {}) if student[0] in shipped_models() else {}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    return replace(getattr(learners, LEARNERS[learner]).recipe, **{**own, **asked})
 
 
-Gain = tuple[float, float, float]  # points of accuracy over no prompts: the mean and its 95 % interval
+def _check_replaceable(out: Path) -> None:
+    """Refuse a folder in which somebody else's file has the name of one that is to be written."""
+    kinds = {"README.md": "card", "learned.safetensors": "learner", "classifier.safetensors": "classifier"}
+    is_ours = bool(read_card(out / "README.md"))
+    for name, kind in kinds.items():
+        if (out / name).exists() and not is_ours and not holds(out / name, kind):
+            raise ValueError(
+                f"{out / name} was not written by this command, or was changed since: move it, or give another folder."
+            )
 
 
-def _measure(learned: Learner, lab: Lab, world: World, job: Training) -> tuple[dict[str, float], Gain | None]:
-    """Agreement with the teacher on the training pictures; accuracies and the gain, where there are labelled tests."""
-    if not world.classnames:
-        return {}, None
-    vlm, names = learned.vlm, world.classnames
-    zero_shot = Learner(vlm)
+def _earlier(written: dict[str, Path], run: str, vlm: VLM, needs: dict[str, VLM]) -> Adapted | None:
+    """What an earlier run with the same inputs wrote; None where a file is missing or damaged."""
+    card = read_card(written["card"])
+    if card.get("run") != run or ("classifier" in written and not holds(written["classifier"], "classifier")):
+        return None
+    try:
+        return Adapted(load_learner(written["learned"], vlm, **needs), written, card["measured"])
+    except (ValueError, FileNotFoundError):
+        report_damaged(written["learned"])
+        return None
 
-    def logits_of(learner: Learner, split: Split) -> Tensor:
-        return all_logits(learner.classifier(names), lab.inputs(learner, split))
 
-    def teacher_logits_of(split: Split) -> Tensor:
-        return lab.teacher_logits(job, vlm, job.teachers[0], names, world.templates, split)
+def _encode(file: Path, key: str, paths: Sequence[str], learned: learners.Learner, teacher: VLM) -> Encoded:
+    """Features of student and teacher, from the file if it is of these pictures and models."""
+    try:
+        header, tensors = read_tensors(file)
+        if header["key"] == key:
+            features = [tensors[model].to(learned.vlm.device) for model in ("student", "teacher")]
+            return Encoded(tensors["rows"].tolist(), features, [], json.loads(header["left out"]))
+    except (DamagedError, KeyError):
+        report_damaged(file)
+    except FileNotFoundError:
+        pass
+    is_kept = bool(learned.visual_prompts()) and len(paths) <= KEPT
+    seen = encode_once([(learned.vlm, None), (teacher, None)], paths, lambda _, pixels: pixels if is_kept else None)
+    tensors = {"rows": torch.tensor(seen.rows), "student": seen.features[0], "teacher": seen.features[1]}
+    write_tensors(file, tensors, {"key": key, "left out": json.dumps(seen.left_out)})
+    return seen if is_kept else seen._replace(kept=[])
 
-    target = teacher_logits_of(world.train)
-    measured = {
-        "agreement with the teacher, before": 100 * top1_agreement(target, logits_of(zero_shot, world.train)),
-        "agreement with the teacher, after": 100 * top1_agreement(target, logits_of(learned, world.train)),
-    }
-    if not len(world.test) or (world.test.labels < 0).any():
-        return measured, None
-    labels = world.test.labels.to(vlm.device)
-    before, after = logits_of(zero_shot, world.test), logits_of(learned, world.test)
-    measured["test accuracy, zero-shot student"] = 100 * accuracy(before, labels)
-    measured["test accuracy, learned"] = 100 * accuracy(after, labels)
-    measured["test accuracy, teacher"] = 100 * accuracy(teacher_logits_of(world.test), labels)
-    if len(labels.unique()) < 2:  # one class has no interval
-        return measured, None
-    hits = [100 * (z.argmax(1) == labels).double().cpu() for z in (before, after)]
-    return measured, paired_bootstrap(*hits, groups=world.test.labels)  # pictures of a class may be of one thing
+
+@torch.no_grad()
+def _scores(
+    seen: Encoded, vlm: VLM, teacher: VLM, names: Sequence[str], templates: Sequence[str], words: Sequence[str]
+) -> list[Tensor | None]:
+    """Logits of student and teacher for the names and of the teacher for the words, all with the student's scale."""
+    own, larger = seen.features
+    return [
+        logits(own, encode_names(vlm, names, templates), vlm.scale) if names else None,
+        logits(larger, encode_names(teacher, names, templates), vlm.scale) if names else None,
+        logits(larger, encode_names(teacher, words), vlm.scale) if words else None,
+    ]
+
+
+def _measure(facts: Facts, found: dict[str, Tensor], labels: Tensor | None) -> None:
+    """Agreement with the teacher; with labels (N,) also accuracies, and the gain with its interval over classes."""
+    before, after, teacher = found.values()
+    facts.measured["agreement with the teacher, before"] = 100 * top1_agreement(teacher, before)
+    facts.measured["agreement with the teacher, after"] = 100 * top1_agreement(teacher, after)
+    if labels is None:
+        return
+    for what, scores in found.items():
+        facts.measured[f"test accuracy, {what}"] = 100 * accuracy(scores, labels)
+    if len(labels.unique()) > 1:  # one class has no interval
+        points = [100 * hits(scores, labels).double() for scores in (before, after)]
+        facts.gain = paired_bootstrap(*points, groups=labels.cpu())  # pictures of a class may be of one thing

@@ -3,124 +3,151 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..experiments.training import Training
-from ..learners import Learner
-from ..support.disk import digest
-from ..support.markdown import as_code, plain_words
-from ..worlds.world import World
+from ..clip.models import known_models
+from ..support.disk import atomic_write, digest
 
-OWN_ERRORS = {"labels": "", "pseudo-labels": " Where the student is sure and errs, it learns to err."}
+if TYPE_CHECKING:
+    from ..learners import Learner
+    from ..train import Recipe
+    from .encode import Model
 
-HEADING = "# Prompts learned from "  # by which a later run knows its own page
-SEAL = "<!-- kdpl adapt writes this page again as long as nobody has changed it: "  # and the digest of all before it
+SEAL = "<!-- kdpl adapt replaces this page as long as nobody has changed it: "  # then JSON, unseen where it is shown
+SHOWN = 40  # names
 
 
-def model_card(
-    folder: str | Path,
-    world: World,
-    job: Training,
-    learned: Learner,
-    measured: dict[str, float],
-    gain: tuple[float, float, float] | None,
-    minutes: float,
-) -> str:
-    """The model card as Markdown, with a head that makes its folder a model repository of the usual hub.
+@dataclass
+class Facts:
+    """What the card says of a run; ``gain`` is (mean, low, high) points of accuracy over no prompts."""
 
-    Args:
-        measured: what to list, in per cent.
-        gain: points of accuracy over no prompts, (mean, low, high) of its 95 % interval over classes; None where not
-            measured.
-    """
-    if job.mode == "labels":
-        labels = "labels were used"
-    elif job.labelled:
-        labels = f"{job.labelled:.0%} of the labels were used"
-    else:
-        labels = "no label was used in training"
-    names = ", ".join(as_code(name) for name in world.classnames[:40]) + (" …" if len(world.classnames) > 40 else "")
-    student, teacher = (as_code(" ".join(filter(None, model))) for model in (job.student, job.teachers[0]))
-    test = len(world.test) if (world.test.labels >= 0).all() else 0
+    folder: str
+    mode: str
+    label_fraction: float
+    student: Model
+    teacher: Model
+    recipe: Recipe
+    names: Sequence[str]
+    n_train: int
+    n_test: int
+    left_out: int = 0
+    dictionary: str = ""
+    picked: list[str] = field(default_factory=list)
+    measured: dict[str, float] = field(default_factory=dict)
+    gain: tuple[float, float, float] | None = None
+    minutes: float = 0.0
+
+
+def model_card(facts: Facts, learned: Learner, has_classifier: bool) -> str:
+    """Return the card as Markdown, with a head that makes its folder a model repository of the usual hub."""
+    method = type(learned).__name__
+    student, teacher = (as_code(" ".join(filter(None, model))) for model in (facts.student, facts.teacher))
+    used = f"{facts.label_fraction:.0%} of the labels were used" if facts.label_fraction else "no label was used"
+    used = "labels were used" if facts.mode == "labels" else used
+    left_out = f"; {facts.left_out} could not be read and were left out" if facts.left_out else ""
+    names = [f"* Class names ({len(facts.names)}): {_listed(facts.names)}"] if facts.names else []
+    if facts.picked:
+        names.append(f"* Names that the teacher picked most from {as_code(facts.dictionary)}: {_listed(facts.picked)}")
+    model = "kd.load_vlm({})".format(", ".join(repr(part) for part in facts.student if part))
+    file = "classifier.safetensors" if has_classifier else "learned.safetensors"
+    load = f"{'load_classifier' if has_classifier else 'load_learner'}('{file}', {model})"
+    on = f"the {facts.n_test} labelled test pictures" if facts.n_test else "the pictures it was learned from"
     lines = [
-        *front_matter(plain_words(Path(folder).name), job, measured),
-        f"{HEADING}{as_code(Path(folder).name)}",
+        *front_matter(facts.student, [method.lower(), facts.mode]),
+        f"# Prompts learned from {as_code(facts.folder)}",
         "",
-        f"* Method: {type(learned).__name__}, {job.mode} ({labels}); {learned.n_learned():,} learned numbers",
+        f"* Method: {method}, {facts.mode} ({used}); {learned.n_parameters():,} parameters",
         f"* Student: {student}; teacher: {teacher}",
-        f"* Data: {len(world.train)} training and {test} labelled test pictures",
-        f"* Class names ({len(world.classnames)}): {names or 'none; the teacher picked from a dictionary'}",
-        f"* Recipe: {job.recipe.epochs} epochs, batches of {job.recipe.batch_size}, learning rate {job.recipe.lr:g}, "
-        f"seed {job.seed}; {minutes:.1f} minutes in all",
+        f"* Data: {facts.n_train} training and {facts.n_test} labelled test pictures{left_out}",
+        *names,
+        f"* Recipe: {facts.recipe.epochs} epochs, batches of {facts.recipe.batch_size}, learning rate "
+        f"{facts.recipe.lr:g}, seed {facts.recipe.seed}; {facts.minutes:.1f} minutes in all",
         "",
-        "## Measured",
+        "## Use",
         "",
-    ]
-    lines += [f"* {what}: {value:.1f} %" for what, value in measured.items()] or ["Nothing: there are no class names."]
-    if gain is not None:
-        mean, low, high = gain
-        verdict = "better than" if low > 0 else "worse than" if high < 0 else "not shown to differ from"
-        interval = f"{mean:+.1f} points, 95 % interval over classes {low:+.1f} to {high:+.1f}"
-        lines += ["", f"On the test pictures the learned prompts are {verdict} none ({interval})."]
-        if test < 200:
-            lines += [f"{test} test pictures are few: a difference of some points may be chance."]
-    lines += [
+        "```python",
+        "import kdpl_utils as kd",
+        f"learned = kd.{load}",
+        f"learned.predict(['picture.jpg']{'' if has_classifier else ', names'})",
+        "```",
+        "",
+        f"## Measured on {on}" if facts.measured else "## Nothing was measured, as there are no class names",
+        "",
+        *(f"* {what}: {value:.1f} %" for what, value in facts.measured.items()),
+        *_verdict(facts),
         "",
         "## Limits",
         "",
         "* One run with one seed."
-        + OWN_ERRORS.get(job.mode, " Where the teacher errs, the student learns to err."),
+        + ("" if facts.mode == "labels" else " Where the teacher is wrong, the student learns to be wrong."),
         "* Prompts belong to the student named above, with these weights and no others.",
-        "* Names outside the list can be tried, but nothing here measured them."
+        "* Other names can be tried, but nothing here measured them."
         if learned.open_vocabulary
-        else "* It can name these classes and no others.",
+        else "* It can classify these classes and no others.",
         "",
-    ]  # fmt: skip
+    ]
     return "\n".join(lines)
 
 
-def sealed(card: str) -> str:
-    """The card with a last line, unseen where it is shown, by which ``is_untouched`` knows it."""
-    return f"{card}{SEAL}{digest(card)} -->\n"
+def _verdict(facts: Facts) -> list[str]:
+    """What the interval over classes supports."""
+    if facts.gain is None:
+        return []
+    mean, low, high = facts.gain
+    verdict = "better than" if low > 0 else "worse than" if high < 0 else "not shown to differ from"
+    few = f" {facts.n_test} test pictures are few: some points may be chance." if facts.n_test < 200 else ""
+    interval = f"{mean:+.1f} points, 95 % interval over classes {low:+.1f} to {high:+.1f}"
+    return ["", f"The learned prompts are {verdict} none ({interval}).{few}"]
 
 
-def is_untouched(page: str) -> bool:
-    """Whether a page is a model card as it was written; those of earlier versions do not say."""
-    if f"\n{HEADING}" not in f"\n{page}":
-        return False
-    card, seal, rest = page.rpartition(SEAL)
-    return not seal or rest == f"{digest(card)} -->\n"
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(as_code(name) for name in names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
 
 
-def front_matter(folder: str, job: Training, measured: dict[str, float]) -> list[str]:
-    """What the hub reads: YAML between two lines of dashes, each value written as JSON, which YAML contains."""
-    told = {
+def front_matter(student: Model, tags: Sequence[str]) -> list[str]:
+    """Return what the hub reads: YAML between two lines of dashes, each value in JSON, which YAML contains."""
+    name, pretrained = student
+    config = known_models().get_pretrained_cfg(name, pretrained) if pretrained else {}
+    hub = name.removeprefix("hf-hub:") if name.startswith("hf-hub:") else (config or {}).get("hf_hub", "").strip("/")
+    head = {
         "license": "other",
-        "license_name": "not-chosen",  # whose prompts they are is for who shares them to say
+        "license_name": "not-chosen",  # the author of the prompts chooses one
         "library_name": "open_clip",
         "pipeline_tag": "zero-shot-image-classification",
-        "tags": ["clip", "prompt-learning", "arxiv:2407.03056", job.learner, job.mode],
-        "metrics": ["accuracy"],
+        "tags": ["clip", "prompt-learning", "arxiv:2407.03056", *tags],
+        **({"base_model": hub} if hub else {}),
     }
-    base = hub_name(*job.student)
-    if base:
-        told["base_model"] = base
-    accuracy = measured.get("test accuracy, learned")
-    if accuracy is not None:
-        result = {
-            "task": {"type": "zero-shot-image-classification"},
-            "dataset": {"type": "imagefolder", "name": folder},
-            "metrics": [{"type": "accuracy", "name": "top-1 on its test pictures", "value": round(accuracy / 100, 4)}],
-        }
-        told["model-index"] = [{"name": f"Prompts learned from {folder}", "results": [result]}]
-    return ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in told.items()), "---", ""]
+    return ["---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---", ""]
 
 
-def hub_name(model: str, pretrained: str | None) -> str:
-    """The repository on the hub that a model's weights come from; empty where there is none."""
-    import open_clip
+def as_code(text: str) -> str:
+    """Return some text as a code span on one line, in which nothing is a tag, a link or an emphasis.
 
-    if model.startswith("hf-hub:"):
-        return model.removeprefix("hf-hub:")
-    known = open_clip.get_pretrained_cfg(model, pretrained) if pretrained else {}
-    return (known or {}).get("hf_hub", "").strip("/")
+    >>> as_code("<img src=x>\\n# `[a](b)`")
+    '`` <img src=x> # `[a](b)` ``'
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    longest = max(map(len, re.findall("`+", line)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {line} {fence}" if longest or not line else f"{fence}{line}{fence}"
+
+
+def write_card(path: Path, card: str, run: str, measured: dict[str, float]) -> Path:
+    """Write the card and a last line, unseen where it is shown, with which ``read_card`` knows it."""
+    record = json.dumps({"run": run, "measured": measured, "page": digest(card)})
+    return atomic_write(path, lambda part: part.write_bytes(f"{card}{SEAL}{record} -->\n".encode()))
+
+
+def read_card(path: Path) -> dict:
+    """Return what ``write_card`` recorded; nothing for a page that is missing, changed, or somebody else's."""
+    text = path.read_bytes().decode("utf-8", "replace") if path.is_file() else ""
+    card, _, rest = text.partition(SEAL)
+    try:
+        record = json.loads(rest.removesuffix(" -->\n"))
+        return record if record["page"] == digest(card) else {}
+    except (ValueError, TypeError, KeyError):
+        return {}

@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from ..learners import Learner
+from ..clip.words import TEMPLATE, check_names
 from ..support.disk import as_path
-from ..support.pictures import as_picture
-from ..support.tensors import as_labels
-from ..support.values import real, whole
-from ..vlm import TEMPLATE, VLM, check_names, check_several, encode_images, encode_names, logits
-from ..widgets.distributions import teacher_student
-from ..widgets.explorer import Explorer
-from ..worlds.finding import find_pictures
-from ..worlds.photos import open_photo
-from ..worlds.world import Lazy, Split
+from ..vlm import VLM, encode_names, logits
+from ..worlds.folders import find_pictures
+from ..worlds.world import Split
+from .encode import encode_once
+from .inspect_page import thumbnail
 
-THUMBNAIL = 160  # pixels: what the picture's panel shows
+if TYPE_CHECKING:
+    from ..widgets.explorer import Explorer
 
 
+@torch.no_grad()
 def inspect_pair(
     teacher: VLM | tuple,
     student: VLM | tuple,
@@ -36,102 +34,55 @@ def inspect_pair(
     teacher_scale: float | None = None,
     k: int = 6,
 ) -> Explorer:
-    """The signature explorer for any two models: what each says about each picture, those that differ most first.
+    """Show what two models predict for each picture, those on which they differ most first.
 
     Args:
         teacher, student: models of ``load_vlm``, or (model, preprocess, tokenizer) of open_clip.
-        images: PIL pictures, a folder of them, or a ``Split``.
-        classnames: C names; labels, where there are any, are indices of them (−1: none).
-        student_after: the student's learned prompt (names → (C, D) unit features), or one for each training step.
+        images: PIL pictures, paths, a folder of them, or a ``Split``.
+        classnames: C names; labels are indices of them (−1: none).
+        student_after: a learner, or a prompt (names → (C, D) unit features); or one for each training step.
         templates: sentences with {} for the name.
-        teacher_scale: multiplies the teacher's cosines; by default its own ``exp(logit_scale)``.  The published KDPL
+        teacher_scale: multiplies the teacher's cosines; by default its own ``exp(logit_scale)``. The published KDPL
             uses the student's: ``teacher_scale=student.scale``.
 
     Raises:
-        ValueError: no pictures, an unreadable one, names that are empty or double, or labels that do not fit.
+        ValueError: a picture cannot be read, fewer than two names, or the same model twice.
     """
-    names, k = check_names(classnames), whole(k, "k", 1)
-    if teacher_scale is not None:
-        teacher_scale = real(teacher_scale, "teacher_scale", 0, above=True)
+    from ..widgets.distributions import teacher_student
+
+    names = check_names(classnames)
+    if len(names) < 2:
+        raise ValueError(f"{names[0]!r} is the only name: give at least two.")
+    if teacher is student:
+        raise ValueError("Teacher and student are the same model: give two different ones.")
     if isinstance(images, Split):
         labels = images.labels if labels is None else labels
         images = images.images
-    if not isinstance(images, str | Path):
-        check_several(images)
-    prompts = student_after if isinstance(student_after, list | tuple) else [student_after]
-    if any(isinstance(prompt, Learner) for prompt in prompts):
-        raise ValueError("student_after is a learner: give what makes its text features, learner.text, as of a CoOp.")
-    pictures = _Remembered(folder_images(images) if isinstance(images, str | Path) else images)
-    if not len(pictures):
-        raise ValueError("There are no images to inspect: give at least one.")
-    if labels is not None:
-        labels = as_labels(labels).cpu()
-        if labels.shape != (len(pictures),) or labels.min() < -1 or labels.max() >= len(names):
-            raise ValueError(f"labels must be {len(pictures)} numbers from -1 to {len(names) - 1}, one for each image.")
-    teacher_logits, _ = _scores(_vlm(teacher, "teacher"), pictures, names, templates, teacher_scale)
-    student_logits, learned = _scores(_vlm(student, "student"), pictures, names, templates, None, student_after)
-    students = [student_logits, *learned]
-    steps = ["before", "after"] if len(learned) == 1 else None
-    return teacher_student(pictures.thumbnails, names, teacher_logits, students, labels, steps, k)
-
-
-@torch.no_grad()
-def _scores(
-    vlm: VLM,
-    images: Sequence,
-    names: list[str],
-    templates: Sequence[str],
-    scale: float | None,
-    prompts: Callable | Sequence[Callable] | None = None,
-) -> tuple[Tensor, list[Tensor]]:
-    """Logits (N, C) with the templates, and with each learned prompt."""
-    prompts = [] if prompts is None else [prompts] if callable(prompts) else list(prompts)
-    with evaluating(vlm.model):
-        features = encode_images(vlm, images)
-        texts = [encode_names(vlm, names, templates), *(prompt(names) for prompt in prompts)]
-    scale = vlm.scale if scale is None else scale
-    first, *rest = (logits(features, text.to(features), scale).cpu() for text in texts)
-    return first, rest
-
-
-def folder_images(folder: str | Path) -> Sequence[Image.Image]:
-    """The pictures under a folder, sorted by path, each opened when looked at."""
-    paths = find_pictures(as_path(folder))
-    return Lazy(len(paths), lambda i: open_photo(paths[i], upright=True))
-
-
-class _Remembered(Sequence):
-    """Pictures that leave a thumbnail behind when they are opened to be encoded: nothing is opened twice for it."""
-
-    def __init__(self, images: Sequence):
-        self.images, self.small = images, {}
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> Image.Image:
-        image = as_picture(self.images[i], f"Image {i}")
-        if i not in self.small:
-            self.small[i] = image.copy()
-            self.small[i].thumbnail((THUMBNAIL, THUMBNAIL))
-        return image
-
-    @property
-    def thumbnails(self) -> list[Image.Image]:
-        return [self.small[i] for i in range(len(self))]
+    images = list(find_pictures(as_path(images))) if isinstance(images, str | Path) else images
+    prompts = [] if student_after is None else [student_after] if callable(student_after) else list(student_after)
+    larger, vlm = _vlm(teacher, "teacher"), _vlm(student, "student")
+    with evaluating(larger.model), evaluating(vlm.model):
+        seen = encode_once([(larger, None), (vlm, None)], images, lambda picture, _: thumbnail(picture))
+        if seen.left_out:  # labels and rows of the caller would mean other pictures
+            raise ValueError(seen.left_out[0])
+        scale = larger.scale if teacher_scale is None else teacher_scale
+        target = logits(seen.features[0], encode_names(larger, names, templates), scale)
+        texts = [encode_names(vlm, names, templates), *(getattr(prompt, "text", prompt)(names) for prompt in prompts)]
+        own = [logits(seen.features[1], text.to(seen.features[1]), vlm.scale) for text in texts]
+    return teacher_student(seen.kept, names, target, own, labels, ["before", "after"] if len(own) == 2 else None, k)
 
 
 def _vlm(model: VLM | tuple, role: str) -> VLM:
     if isinstance(model, VLM):
         return model
-    if isinstance(model, nn.Module) or not isinstance(model, tuple) or len(model) != 3:
+    if not isinstance(model, tuple) or len(model) != 3:
         raise ValueError(f"Give the {role} as load_vlm returns it, or as (model, preprocess, tokenizer) of open_clip.")
     return VLM(*model, name=role)
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """A model in evaluation mode for a while; afterwards each of its parts is in the mode it was in."""
+    """Put a model in evaluation mode for a while; afterwards each of its parts is in the mode it was in."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
