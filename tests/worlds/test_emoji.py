@@ -111,6 +111,7 @@ def test_no_picture_is_in_two_splits(world):
 
 
 PROBE = """
+import hashlib
 import kdpl_utils as kd
 world = kd.load_world()
 images = [s.images[i] for s in (world.shifts["fluent-emoji"], world.test, world.train) for i in (700, 3, -1)]
