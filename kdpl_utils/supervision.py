@@ -52,7 +52,7 @@ def from_names(inputs: Inputs, teacher_logits: Tensor, dictionary: Sequence[str]
 
     def loss(learner: Learner, batch: Tensor) -> Tensor:
         chosen = pick(batch)
-        names = ClassNames(words[i] for i in chosen.tolist())
+        names = ClassNames([words[i] for i in chosen.tolist()])
         return learner.loss(inputs[batch], names, lambda z: symmetric_kl(teacher_logits[batch][:, chosen], z))
 
     return loss
