@@ -69,5 +69,6 @@ def test_adapt_runs_on_the_device(here, tmp_path, monkeypatch):
         path = tmp_path / "pictures" / NAMES[i % 4] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
-    adapt_folder(tmp_path / "pictures", tmp_path / "out", epochs=1)
+    models = {"student": here.student.name, "teacher": here.teacher.name}
+    adapt_folder(tmp_path / "pictures", tmp_path / "out", epochs=1, **models)
     assert list((tmp_path / "out").glob("*.safetensors"))
