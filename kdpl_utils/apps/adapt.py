@@ -140,17 +140,18 @@ def adapt_folder(
 
         n = sum(row < len(files.train) for row in seen.rows)  # the training pictures come first
         truth = torch.tensor(labels)[seen.rows].to(vlm.device)
+        x = inputs(range(n))
         if mode == "labels":
-            loss = supervision.from_labels(inputs(range(n)), truth[:n], names)
+            loss = supervision.from_labels(x, truth[:n], names)
         elif mode == "kdpl-ca":
-            loss = supervision.from_dictionary(inputs(range(n)), by_words[:n], words, k)
+            loss = supervision.from_dictionary(x, by_words[:n], words, k)
         elif mode == "promptkd":
-            loss = from_promptkd(inputs(range(n)), by_teacher[:n], names)
+            loss = from_promptkd(x, by_teacher[:n], names)
         elif label_fraction:
             known = torch.randperm(n, generator=torch.Generator().manual_seed(seed)) < round(label_fraction * n)
-            loss = supervision.from_both(inputs(range(n)), truth[:n], known.to(vlm.device), by_teacher[:n], names)
+            loss = supervision.from_both(x, truth[:n], known.to(vlm.device), by_teacher[:n], names)
         else:
-            loss = supervision.from_teacher(inputs(range(n)), by_teacher[:n], names)
+            loss = supervision.from_teacher(x, by_teacher[:n], names)
         fit(learned, loss, n, recipe)
 
         tests = range(n, len(seen.rows)) if min(labels) >= 0 else range(0)
@@ -190,7 +191,7 @@ def _check_choice(
         raise ValueError(f"The mode {mode} needs class names: give some, or choose kdpl-ca, which picks its own.")
     if learner == "linear" and mode == "kdpl-ca":
         raise ValueError("The learner linear has a row for each class, and kdpl-ca picks names: choose another one.")
-    if mode == "promptkd" != learner:
+    if mode == "promptkd" and learner != "promptkd":
         raise ValueError("The mode promptkd is the objective of the learner promptkd: choose both, or the mode kdpl.")
     if fraction and (mode != "kdpl" or not 0 < fraction <= 1 or not round(fraction * n)):
         raise ValueError(f"The label fraction is {fraction}: give the share of {n} labels that kdpl may learn from.")

@@ -19,10 +19,15 @@ from ..support.version import __version__
 HELP = "Prompt learning for CLIP without labels."
 app = App(name="kdpl", help=HELP, version=__version__, suppress_keyboard_interrupt=False)
 Several = Parameter(consume_multiple=True, negative="")  # --names cat dog, or --names cat --names dog
-Names = Annotated[list[str] | None, Several]
-NamesFile = Path | None
-Flag = Annotated[bool, Parameter(negative="")]
-Precision = Literal["fp32", "bf16", "fp16"]
+Strings = Annotated[list[str] | None, Several]
+Names = Annotated[Strings, Parameter(help="class names")]
+NamesFile = Annotated[Path | None, Parameter(help="a text file with a class name a line")]
+Flat = Annotated[bool, Parameter(negative="", help="subfolders are not classes: all pictures are unlabelled")]
+Student = Annotated[str | None, Parameter(help="name/weights (default: ViT-B-32-quickgelu/openai)")]
+Teacher = Annotated[str | None, Parameter(help="name/weights (default: ViT-L-14-quickgelu/openai)")]
+Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="of frozen weights; bf16 suits a GPU")]
+Fraction = Annotated[float, Parameter(help="share of labels, 0 to 1, that kdpl learns from as well")]
+Root = Annotated[str | None, Parameter(help="folder of the real data sets (default: $KDPL_DATA)")]
 LearnerName = Literal[tuple(LEARNERS)]
 Mode = Literal[tuple(MODES)]
 AdaptMode = Literal["kdpl", "kdpl-ca", "labels", "promptkd"]
@@ -37,7 +42,7 @@ def worlds() -> None:
 
 
 @app.command
-def check(*, model: Names = None, world: Names = None, root: str | None = None) -> int:
+def check(*, model: Strings = None, world: Strings = None, root: Root = None) -> int:
     """Compare zero-shot CLIP with published numbers, and a KDPL step with a recorded one.
 
     It reports the likely cause of a mismatch, and where missing files belong.
@@ -45,7 +50,6 @@ def check(*, model: Names = None, world: Names = None, root: str | None = None) 
     Args:
         model: name/weights, or name//path/to/file (default: OpenAI's RN50 and ViT-B/32).
         world: data sets (default: some small ones).
-        root: folder of the real data sets (default: $KDPL_DATA).
     """
     from .check import MODELS, WORLDS, check
 
@@ -60,18 +64,18 @@ def adapt(
     out: Path,
     names: Names = None,
     names_file: NamesFile = None,
-    flat: Flag = False,
+    flat: Flat = False,
     mode: AdaptMode | None = None,
     learner: LearnerName = "coop",
-    student: str | None = None,
-    teacher: str | None = None,
+    student: Student = None,
+    teacher: Teacher = None,
     dictionary: str = "imagenet21k",
-    templates: Names = None,
+    templates: Strings = None,
     epochs: int | None = None,
     lr: float | None = None,
     k: int | None = None,
     precision: Precision = "fp32",
-    label_fraction: float = 0.0,
+    label_fraction: Fraction = 0.0,
     seed: int = 0,
 ) -> None:
     """Learn prompts from a folder of your pictures, without labels.
@@ -82,17 +86,10 @@ def adapt(
     Args:
         folder: your pictures.
         out: folder for prompts, classifier and model card.
-        names: class names.
-        names_file: a text file with a class name a line.
-        flat: subfolders are not classes: all pictures are unlabelled.
         mode: the supervision (default: kdpl, or kdpl-ca without names).
-        student: name/weights (default: ViT-B-32-quickgelu/openai).
-        teacher: name/weights (default: ViT-L-14-quickgelu/openai).
         dictionary: imagenet21k, open_images, or a file of names.
         templates: sentences with {} for the name, averaged (default: "a photo of a {}.").
         k: names picked for a batch (default: as many as there are classes).
-        precision: of frozen weights; bf16 suits a GPU.
-        label_fraction: share of labels, 0 to 1, that kdpl learns from as well.
     """
     from ..clip.words import TEMPLATE
     from .adapt import adapt_folder
@@ -125,7 +122,6 @@ def predict(
         student: the model it belongs to, if its weights came from a file.
         teacher: the teacher of a PromptKD, which no file can hold.
         names: other class names, for learned.safetensors.
-        names_file: a text file with a class name a line.
         top: names shown of each picture.
     """
     from .predict import classify_pictures, predictor
@@ -148,19 +144,19 @@ def inspect(
     folder: str,
     /,
     *,
-    teacher: str | None = None,
-    student: str | None = None,
+    teacher: Teacher = None,
+    student: Student = None,
     learned: Path | None = None,
     names: Names = None,
     names_file: NamesFile = None,
-    flat: Flag = False,
+    flat: Flat = False,
     dictionary: str | None = None,
     k: int = 100,
     scale: Literal["own", "student"] = "own",
     precision: Precision = "fp32",
     most: int = 200,
     out: Path = Path("inspect.html"),
-    no_open: Flag = False,
+    no_open: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Show in a browser where two models differ on your pictures.
 
@@ -169,17 +165,11 @@ def inspect(
 
     Args:
         folder: your pictures; those in a subfolder are labelled by its name.
-        teacher: name/weights (default: ViT-L-14-quickgelu/openai).
-        student: name/weights (default: ViT-B-32-quickgelu/openai).
         learned: a file that adapt wrote: shows its student before and after.
-        names: class names.
-        names_file: a text file with a class name a line.
-        flat: subfolders are not classes: all pictures are unlabelled.
         dictionary: imagenet21k, open_images, or a file of names, from which the teacher picks (the default if there are
             neither names nor subfolders).
         k: names picked from a dictionary.
         scale: whose scale the teacher's logits have.
-        precision: of frozen weights; bf16 suits a GPU.
         most: pictures in the page, at most.
         out: the page.
         no_open: do not open the page in the browser.
@@ -201,15 +191,15 @@ def inspect(
 def reproduce(
     *,
     table: Literal[TABLES] = "base-to-novel",
-    world: Names = None,
-    targets: Names = None,
+    world: Strings = None,
+    targets: Strings = None,
     learner: Annotated[list[LearnerName] | None, Several] = None,
     mode: Annotated[list[Mode] | None, Several] = None,
     seeds: int = 3,
     shots: Annotated[list[int] | None, Several] = None,
-    label_fraction: float | None = None,
+    label_fraction: Fraction = 0.0,
     student: str | None = None,
-    teacher: Names = None,
+    teacher: Strings = None,
     precision: Precision = "fp32",
     scale: Literal["student", "own"] | None = None,
     k: int | None = None,
@@ -218,10 +208,10 @@ def reproduce(
     batch_size: int | None = None,
     lr: float | None = None,
     out: Path = Path("results"),
-    root: str | None = None,
+    root: Root = None,
     workers: int | None = None,
     cluster: Literal["slurm", "local"] | None = None,
-    slurm: Names = None,
+    slurm: Strings = None,
 ) -> None:
     """Train and test prompt learners as the paper does.
 
@@ -235,15 +225,12 @@ def reproduce(
         mode: the supervision (default: the paper's three).
         seeds: how many, from 1 on.
         shots: pictures a class (default: 16).
-        label_fraction: share of labels, 0 to 1, that kdpl learns from as well.
         student: name/weights, e.g. RN50-quickgelu/openai.
         teacher: one, or several to be averaged.
-        precision: of frozen weights; bf16 suits a GPU.
         scale: whose scale the teacher's logits have (default: student).
         k: names kept for a batch without class names.
         views: crops of each picture, drawn once; 0 takes the pictures as they are.
         out: folder of all runs.
-        root: folder of the real data sets (default: $KDPL_DATA).
         workers: processes side by side (default: one for each GPU).
         cluster: send the runs to a cluster (submitit).
         slurm: KEY=VALUE that each job asks for: cpus_per_task, gpus_per_node, mem_gb, timeout_min, or an option of

@@ -44,15 +44,13 @@ def inspect_folder(
     """Write the page about the pictures on which two models differ most, and return its path.
 
     Args:
-        folder: pictures at any depth; if they lie in subfolders, these are the labels.
+        folder: pictures at any depth; if they lie in subfolders, these are the labels, unless ``labelled`` is False.
         out: the page, or a folder for it; an earlier page of this command is replaced, any other file is not.
-        teacher, student: by default ViT-L/14 and ViT-B/32 of OpenAI's, or the teacher that fits a shipped student.
         learned: a file of ``save_learner`` or ``export_classifier``: the student is shown before and after it.
-        classnames: by default a classifier's own, or else the subfolders'.
-        dictionary: what the teacher picks ``k`` names from; by default ImageNet-21k's if there are no other names.
+        classnames: by default a classifier's own, or else the subfolders', or ``k`` that the teacher picks from
+            ``dictionary``, ImageNet-21k's if there is none.
         most: pictures in the page; its numbers are of all pictures.
         scale: of the teacher's cosines, its ``"own"`` or the ``"student"``'s, which the published KDPL uses.
-        labelled: whether subfolders are classes; by default, if the pictures lie in subfolders.
 
     Raises:
         ValueError: there is nothing to compare, no picture can be read, or names do not fit.

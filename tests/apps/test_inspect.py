@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import kdpl_utils as kd
-from kdpl_utils.apps.inspect import evaluating, folder_images, inspect_pair
+from kdpl_utils.apps.inspect import evaluating, inspect_pair
 from kdpl_utils.evaluate import kl_bits
 
 NAMES = ["tennis", "joker", "trophy", "ribbon", "bowling"]
@@ -50,19 +50,21 @@ def test_a_split_of_the_emoji_world(pair):
     kl = kl_bits(logits(teacher, images, names), logits(student, images, names))
     assert shown_bits(explorer) == [round(kl.max().item(), 2)]
     assert f"Picture {int(kl.argmax()) + 1} of 20. Label: {names[split.labels[kl.argmax()]]}" in line(explorer)
+    assert kd.inspect_pair is inspect_pair
 
 
 def test_a_learned_prompt_and_its_steps(pair, pictures):
     teacher, student = pair
     prompts = [kd.PromptLearner(student), kd.PromptLearner(student, n_ctx=4)]
-    explorer = inspect_pair(teacher, student, pictures, NAMES, student_after=prompts[1])
+    explorer = inspect_pair(teacher, student, pictures, NAMES, student_after=prompts[1], teacher_scale=3.0)
     assert explorer.controls["step"].max == 1
     explorer.controls["order"].value = "as given"
     with torch.no_grad():
         after = kd.logits(kd.encode_images(student, pictures), prompts[1](NAMES), student.scale)
-    expected = kl_bits(logits(teacher, pictures, NAMES), after)[0].item()
+    expected = kl_bits(logits(teacher, pictures, NAMES, 3.0), after)[0].item()
     assert shown_bits(explorer)[1] == pytest.approx(expected, abs=0.006)
     assert inspect_pair(teacher, student, pictures, NAMES, student_after=prompts).controls["step"].max == 2
+    assert inspect_pair(teacher, student, pictures, NAMES, student_after=kd.CoOp(student)).controls["step"].max == 1
 
 
 def test_names_are_text(pair, pictures):
@@ -70,12 +72,6 @@ def test_names_are_text(pair, pictures):
     explorer.controls["order"].value = "as given"
     assert f"Label: {hostile.NAMES[0]}." in line(explorer) and "<img src=x" not in explorer.text.value
     assert explorer.png and "<script>" not in explorer.text.value + explorer.picture.value
-
-
-def test_the_teachers_scale_is_yours_to_choose(pair, pictures):
-    teacher, student = pair
-    kl = kl_bits(logits(teacher, pictures, NAMES, 3.0), logits(student, pictures, NAMES))
-    assert shown_bits(inspect_pair(teacher, student, pictures, NAMES, teacher_scale=3.0)) == [round(kl.max().item(), 2)]
 
 
 def test_a_folder_of_images(pair, pictures, tmp_path):
@@ -89,7 +85,7 @@ def test_a_folder_of_images(pair, pictures, tmp_path):
 
 
 def test_two_real_size_models_of_open_clip(pictures):
-    """As open_clip makes them, without weights and in training mode; each has its own preprocessing and text tower."""
+    """As open_clip makes them, in training mode; each has its own preprocessing and text tower."""
     torch.manual_seed(0)
     made = {}
     for name in ("ViT-B-32", "RN50"):
@@ -99,9 +95,6 @@ def test_two_real_size_models_of_open_clip(pictures):
     before = {n: torch.cat([p.flatten()[:50] for p in m.buffers()]) for n, (m, *_) in made.items()}
     explorer = inspect_pair(made["ViT-B-32"], made["RN50"], pictures, NAMES, labels=[0, 1, 2, 3, 4, -1])
     assert len(shown_bits(explorer)) == 1 and "of 6." in line(explorer)
-    explorer.controls["order"].value = "as given"
-    explorer.controls["picture"].value = 6
-    assert "Label" not in line(explorer)
     for name, (model, *_) in made.items():
         assert model.training and not model.visual.training
         assert torch.equal(before[name], torch.cat([p.flatten()[:50] for p in model.buffers()])), "BatchNorm has moved"
@@ -119,28 +112,24 @@ def test_modes_come_back_even_after_an_error():
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"images": []}, "no images to inspect"),
+        ({"images": []}, "None of the 0 pictures"),
         ({"images": "nowhere"}, "There is no folder nowhere"),
         ({"images": [np.zeros((8, 8, 3))]}, "Image 0 is a ndarray: give PIL images"),
-        ({"classnames": []}, "list of class names is empty"),
+        ({"images": ["nowhere.png"]}, "nowhere.png"),
         ({"classnames": "tennis"}, "one string"),
-        ({"labels": [0, 1]}, "labels must be 6 numbers from -1 to 4"),
-        ({"labels": [0, 1, 2, 3, 4, 5]}, "labels must be 6 numbers from -1 to 4"),
+        ({"classnames": ["tennis"]}, "'tennis' is the only name"),
+        ({"labels": [0, 1]}, "6 images need as many labels, each from -1 to 4"),
         ({"teacher": "ViT-B-32"}, "Give the teacher as load_vlm returns it"),
         ({"student": torch.nn.Linear(2, 2)}, "Give the student as load_vlm returns it"),
+        ({"student": None}, "same model"),
     ],
 )
 def test_refuses_in_one_sentence(pair, pictures, change, words):
     arguments = {"teacher": pair[0], "student": pair[1], "images": pictures, "classnames": NAMES} | change
+    arguments["student"] = arguments["student"] or arguments["teacher"]
     with pytest.raises((ValueError, OSError), match=words) as caught:
         inspect_pair(**arguments)
     assert "\n" not in str(caught.value)
-
-
-def test_an_unreadable_file_is_named(pair, tmp_path):
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match="broken.png cannot be read as a picture"):
-        inspect_pair(*pair, tmp_path, NAMES)
 
 
 def test_pictures_of_any_mode_and_size(pair):
@@ -149,16 +138,3 @@ def test_pictures_of_any_mode_and_size(pair):
     for rank in (1, 2, 3):
         explorer.controls["picture"].value = rank
         assert explorer.png
-
-
-def test_phone_photos_are_turned_as_their_camera_noted(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # hold the camera upright
-    Image.new("RGB", (40, 20)).save(tmp_path / "phone.jpg", exif=exif)
-    assert folder_images(tmp_path)[0].size == (20, 40)
-
-
-def test_the_package_has_it_under_its_own_name():
-    assert kd.inspect_pair is inspect_pair
-    with pytest.raises(AttributeError, match="module 'kdpl_utils' has no attribute 'inspect_pairs'"):
-        kd.inspect_pairs()
