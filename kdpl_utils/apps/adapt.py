@@ -105,7 +105,9 @@ def adapt_folder(
     kind = getattr(learners, LEARNERS[learner])
 
     paths = [path for path, _ in (*files.train, *files.test)]
-    pictures = digest(files_key(paths, True), weights_identity(*student), weights_identity(*teacher), precision)
+    # A published tag such as "openai" names other weights for each model.
+    models = [(model[0], weights_identity(*model)) for model in (student, teacher)]
+    pictures = digest(files_key(paths, True), models, precision)
     texts = (list(names), list(words), templates, labels)
     run = digest(pictures, mode, learner, recipe, k, label_fraction, len(files.train), texts)
     written = {"learned": out / "learned.safetensors", "card": out / "README.md"}
@@ -166,6 +168,7 @@ def adapt_folder(
             after = all_logits(learned.classifier(names), inputs(rows))
             found = {"zero-shot student": by_student[rows], "learned": after, "teacher": by_teacher[rows]}
             _measure(facts, found, truth[rows] if tests else None)
+        written["card"].unlink(missing_ok=True)  # it vouches for the files that are replaced now
         save_learner(learned, written["learned"], recipe, names or None)
         if "classifier" in written:
             export_classifier(learned, names, written["classifier"])
@@ -209,12 +212,24 @@ def _recipe(learner: str, student: Model, **asked) -> Recipe:
 def _check_replaceable(out: Path) -> None:
     """Refuse a folder in which somebody else's file has the name of one that is to be written."""
     kinds = {"README.md": "card", "learned.safetensors": "learner", "classifier.safetensors": "classifier"}
-    is_ours = bool(read_card(out / "README.md"))
+    has_our_card = bool(read_card(out / "README.md"))
     for name, kind in kinds.items():
-        if (out / name).exists() and not is_ours and not holds(out / name, kind):
+        is_ours = has_our_card if kind == "card" else holds(out / name, kind) or (has_our_card and _damaged(out / name))
+        if (out / name).exists() and not is_ours:
             raise ValueError(
                 f"{out / name} was not written by this command, or was changed since: move it, or give another folder."
             )
+
+
+def _damaged(path: Path) -> bool:
+    """Whether a file is no whole safetensors file, as one of ours that was cut short."""
+    try:
+        read_tensors(path)
+    except DamagedError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _earlier(written: dict[str, Path], run: str, vlm: VLM, needs: dict[str, VLM]) -> Adapted | None:

@@ -52,9 +52,13 @@ def model_card(facts: Facts, learned: Learner, has_classifier: bool) -> str:
     names = [f"* Class names ({len(facts.names)}): {_listed(facts.names)}"] if facts.names else []
     if facts.picked:
         names.append(f"* Names that the teacher picked most from {as_code(facts.dictionary)}: {_listed(facts.picked)}")
-    model = "kd.load_vlm({})".format(", ".join(repr(part) for part in facts.student if part))
+    model, teacher_model = (
+        "kd.load_vlm({})".format(", ".join(repr(part) for part in pair if part))
+        for pair in (facts.student, facts.teacher)
+    )
+    extra = f", teacher={teacher_model}" if method == "PromptKD" else ""
     file = "classifier.safetensors" if has_classifier else "learned.safetensors"
-    load = f"{'load_classifier' if has_classifier else 'load_learner'}('{file}', {model})"
+    load = f"{'load_classifier' if has_classifier else 'load_learner'}('{file}', {model}{extra})"
     on = f"the {facts.n_test} labelled test pictures" if facts.n_test else "the pictures it was learned from"
     lines = [
         *front_matter(facts.student, [method.lower(), facts.mode]),

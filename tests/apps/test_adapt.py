@@ -237,3 +237,21 @@ def test_few_files_of_the_package_take_part(heap, tmp_path):
             sys.setprofile(None)
         assert status == 0
     assert len(seen) <= 27, sorted(seen)
+
+
+def test_another_model_of_the_same_tag_is_another_run(heap, tmp_path, trained, monkeypatch):
+    """Published tags such as "openai" belong to many models."""
+    monkeypatch.setattr(module, "weights_identity", lambda name, pretrained: "openai")
+    for teacher in ("emoji-teacher-small", "emoji-teacher-medium", "emoji-teacher-medium"):
+        models = {"student": MODELS["student"], "teacher": (teacher, None)}
+        adapt_folder(heap, tmp_path / "out", NAMES, epochs=1, **models)
+    assert len(trained) == 2
+
+
+def test_a_file_of_the_users_beside_our_card_stays(heap, tmp_path):
+    arguments = {"epochs": 1, "dictionary": tmp_path / "words.txt", "k": 3, **MODELS}
+    adapt_folder(heap, tmp_path / "out", **arguments)
+    theirs = kd.save_learner(kd.CoOp(kd.load_vlm("emoji-student-rn", device="cpu")), tmp_path / "theirs.safetensors")
+    shutil.copy(theirs, tmp_path / "out" / "classifier.safetensors")  # a learner is no classifier of this command
+    with pytest.raises(ValueError, match="classifier.safetensors was not written by this command"):
+        adapt_folder(heap, tmp_path / "out", **arguments)
