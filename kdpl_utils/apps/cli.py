@@ -243,6 +243,12 @@ def reproduce(
     for option, value in {"--seeds": seeds, "--workers": workers}.items():
         if value is not None and value < 1:
             raise ValueError(f"{option} is {value}: give 1 or more.")
+    if table != "few-shot" and shots and len(shots) > 1:
+        raise ValueError("Several --shots need --table few-shot.")
+    if targets and table != "cross-dataset":
+        raise ValueError("--targets needs --table cross-dataset.")
+    if slurm and not cluster:
+        raise ValueError("--slurm needs --cluster slurm.")
     worlds = list(dict.fromkeys(world or ["emoji"]))  # a world that is named twice would count twice in the average
     shots = shots or ([1, 2, 4, 8, 16] if table == "few-shot" else [16])
     plans = [

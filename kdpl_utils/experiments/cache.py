@@ -26,15 +26,16 @@ class FeatureCache:
     so that two processes rarely encode the same part.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, progress: bool = False):
         self.folder = as_path(folder)
+        self.progress = progress
 
     def features(self, vlm: VLM, split: Split) -> Tensor:
         """``encode_images(vlm, split.images)``, from the disk where it is there; not kept for a split without a key."""
         if not split.key:
-            return encode_images(vlm, split.images)
-        key = (*vlm.identity, split.key)
-        return self._parts(key, len(split), lambda rows: encode_images(vlm, split.subset(rows).images)).to(vlm.device)
+            return encode_images(vlm, split.images, progress=self.progress)
+        encode = lambda rows: encode_images(vlm, split.subset(rows).images, progress=self.progress)  # noqa: E731
+        return self._parts((*vlm.identity, split.key), len(split), encode).to(vlm.device)
 
     def names(self, vlm: VLM, names: Sequence[str], templates: Sequence[str]) -> Tensor:
         """``encode_names(vlm, names, templates)``, from the disk where it is there."""

@@ -25,8 +25,9 @@ def provenance(config: RunConfig, evaluation: Evaluation) -> dict[str, str]:
         row["supervision"] += f" + {config.label_fraction:.0%} labels"
     elif config.shots or config.mode == "labels":
         rests_on["labels"] = f"{config.shots} a class" if config.mode == "labels" else "drawing"
-    if evaluation.table == "cross-dataset" and config.world == evaluation.world:
+    if config.mode == "promptkd" and evaluation.table == "cross-dataset" and config.world == evaluation.world:
         rests_on["protocol"] = "transductive"
-    if config.world in emoji_names() and config.learner in EMOJI_RECIPES:
+    has_val = config.world in emoji_names() and config.world.partition("/")[0] == "emoji"
+    if has_val and config.learner in EMOJI_RECIPES:
         rests_on["validation"] = "learning rate"
     return row | rests_on

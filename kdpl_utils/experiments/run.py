@@ -51,17 +51,20 @@ def run(
             jobs.setdefault(config.folder(out), Job(config, [], out, root)).evaluations.append(evaluation)
     todo = list(jobs.values())
     report(f"{len(todo)} of {len({config.folder(out) for config, _ in pairs})} runs are to be done.")
-    workers = workers or torch.cuda.device_count() or 1
+    side_by_side = workers or torch.cuda.device_count() or 1
     if cluster and todo:
-        outcomes = on_cluster(todo, cluster, options or {})
-    elif min(workers, len(todo)) > 1:
-        outcomes = _in_workers(todo, min(workers, len(todo)))
+        at_once = {"slurm_array_parallelism": workers} if workers and cluster == "slurm" else {}
+        outcomes = on_cluster(todo, cluster, {**at_once, **(options or {})})
+    elif min(side_by_side, len(todo)) > 1:
+        outcomes = _in_workers(todo, min(side_by_side, len(todo)))
     else:
         outcomes = _in_this_process(todo)
     failed = []
     with closing(outcomes):  # also when this is interrupted
         for done, (job, error) in enumerate(outcomes, start=1):
             name = job.config.folder(out).name
+            if not error and not all(finished(job.config, evaluation, out) for evaluation in job.evaluations):
+                error = RuntimeError("an earlier job made other scores of this run: give the same command again")
             reason = str(error).partition("\n")[0]  # of a job on a cluster the trace follows
             report(f"{done} of {len(todo)}: {name}" + (f" failed: {reason}" if error else ""))
             if error:
@@ -76,7 +79,7 @@ def run(
 
 
 def _in_this_process(jobs: Sequence[Job]) -> Outcomes:
-    runner = Runner(jobs[0].out, jobs[0].root) if jobs else None
+    runner = Runner(jobs[0].out, jobs[0].root, progress=True) if jobs else None
     for job in jobs:
         try:
             job.score(runner)

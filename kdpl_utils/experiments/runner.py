@@ -100,10 +100,13 @@ def finished(config: RunConfig, evaluation: Evaluation, out: Path) -> dict[str, 
 class Runner:
     """Trains and scores runs. Worlds and models are loaded once; features are shared with other processes."""
 
-    def __init__(self, out: str | Path, root: str | Path | None = None, device: str | None = None):
+    def __init__(
+        self, out: str | Path, root: str | Path | None = None, device: str | None = None, progress: bool = False
+    ):
         self.out = as_path(out)
         self.device = device
-        self.cache = FeatureCache(self.out / "features")
+        self.progress = progress
+        self.cache = FeatureCache(self.out / "features", progress)
         self.world = functools.cache(lambda name: load_world(name, root))
         self.vlm = functools.cache(lambda model, precision: load_vlm(*model, device=device, precision=precision))
 
@@ -152,14 +155,15 @@ class Runner:
             drawn = draw(world, classes, config)
             loss = rotating(self._loss(config, learner, world, names, drawn), len(drawn), max(1, config.views))
             resume = folder / "resume.pt" if config.is_real_size else None
-            history = fit(learner, loss, len(drawn), config.recipe, progress=False, resume=resume)
+            history = fit(learner, loss, len(drawn), config.recipe, progress=self.progress, resume=resume)
             save_learner(learner, folder / "learned.safetensors", config.recipe, names)
+        seen = world.test if len(world.test) else world.train
         record = {
             **asdict(config),
             "loss": history.loss[-1:],
             "parameters": learner.n_parameters(),
             "seconds": history.seconds,
-            "seconds an image": inference_seconds(learner, names, world.test.images),
+            "seconds an image": inference_seconds(learner, names, seen.images),
         }
         write_json(folder / "training.json", record)
         return learner

@@ -45,13 +45,19 @@ def on_cluster(
     """
     import submitit
 
-    executor = submitit.AutoExecutor(jobs[0].out.absolute() / "cluster", cluster)
+    try:
+        executor = submitit.AutoExecutor(jobs[0].out.absolute() / "cluster", cluster)
+    except RuntimeError as error:  # this machine has no Slurm
+        raise ValueError(f"{error} Leave --cluster out, or run the command on a login node.") from error
     asked = {"timeout_min": 24 * 60, "cpus_per_task": 4}
     if cluster == "slurm":
         asked["gpus_per_node"] = int(any(job.config.is_real_size for job in jobs))  # the login node may have none
         for model in {model for job in jobs for model in (job.config.student, *job.config.teachers)}:
             load_vlm(*model, device="cpu")  # fetches the weights: jobs often have no network
-    executor.update_parameters(**{**asked, **options})
+    try:
+        executor.update_parameters(**{**asked, **options})
+    except (NameError, AssertionError) as error:
+        raise ValueError(f"submitit does not take these options: {str(error).splitlines()[0]}") from error
     notes = [job.config.folder(job.out) / "cluster-job.txt" for job in jobs]
     handles = [_queued(executor, note) for note in notes]
     with executor.batch():  # one array, of which Slurm runs so many at once

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .disk import atomic_write
+from .disk import atomic_write, report_damaged
 
 if TYPE_CHECKING:
     from ..train import History
@@ -49,7 +49,11 @@ class EpochKeeper:
         """Set everything as the file has it; how many epochs are done, 0 where there is no file."""
         if self.path is None or not self.path.exists():
             return 0
-        state = torch.load(self.path, weights_only=True)
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception:  # a file that was cut short raises any kind
+            report_damaged(self.path)
+            return 0
         self.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.shuffle.set_state(state["shuffle"])
