@@ -30,6 +30,8 @@ def load_vlm(
         FileNotFoundError: the weights are neither here nor could they be downloaded.
     """
     check_model(name, pretrained)
+    if precision not in ("fp32", "bf16", "fp16"):  # open_clip would take fp32
+        raise ValueError(f"precision is {precision!r}: choose 'fp32', 'bf16' or 'fp16'.")
     open_clip = known_models()
     is_shipped = name in shipped_models()
     weights = str(data_file(f"models/{name}.safetensors")) if is_shipped and pretrained is None else pretrained
@@ -40,7 +42,8 @@ def load_vlm(
     except Exception as error:  # open_clip and its readers raise any kind for a file that holds no weights
         raise loading_error(name, weights, error) from error
     options: dict[str, object] = {"bpe_path": str(data_file("bpe.txt.gz"))} if is_shipped else {}
-    if ":" in name:
+    text = (open_clip.get_model_config(name) or {}).get("text_cfg", {})
+    if ":" in name and text.get("hf_tokenizer_name"):
         options["trust_remote_code"] = False  # a tokenizer from a hub may ask to run code of its own
     tokenizer = open_clip.get_tokenizer(name, **options)
     model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # convolutions run a third faster

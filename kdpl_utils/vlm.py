@@ -28,7 +28,7 @@ class VLM:
         preprocess: PIL picture → (3, H, W), with this model's own size, mean and standard deviation.
         tokenizer: list of strings → token ids (N, L).
         name, pretrained: the arguments of ``load_vlm``; of a file of weights, its name without the folder.
-        weights: identifies the weights (``loading.weights_identity``); empty for a model that was made by hand.
+        weights: identifies the weights (``clip.models.weights_identity``); empty for a model that was made by hand.
     """
 
     model: nn.Module

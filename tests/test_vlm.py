@@ -1,5 +1,6 @@
 """A frozen CLIP: the ordinary loading path, unit features, logits, and sentences instead of surprises."""
 
+import json
 import time
 
 import numpy as np
@@ -10,7 +11,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from kdpl_utils.loading import default_device, load_vlm, shipped_models
+from kdpl_utils.clip.models import shipped_models, weights_identity
+from kdpl_utils.loading import default_device, load_vlm
 from kdpl_utils.vlm import VLM, ImageBatches, encode_images, encode_names, logits
 
 NAMES = ["sushi", "hot dog", "OK! button", "man in motorized wheelchair: facing right", "ice_cream"]
@@ -207,3 +209,36 @@ def test_features_that_are_not_finite_are_said(student, pictures, monkeypatch):
     monkeypatch.setattr(student.model, "encode_image", lambda pixels: torch.full((len(pixels), 8), torch.nan))
     with pytest.raises(ValueError, match="not finite, first for image 0: load it with precision='fp32'"):
         encode_images(student, pictures)
+
+
+def test_a_folder_of_a_model(tmp_path, student):
+    """``local-dir:`` loads it as it loads a hub's, and any file in it tells it from others."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = {"model_cfg": open_clip.get_model_config("emoji-student-vit"), "preprocess_cfg": {"size": 48}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    torch.save(student.model.state_dict(), folder / "open_clip_pytorch_model.bin")
+    loaded = load_vlm(f"local-dir:{folder}", device="cpu")
+    assert torch.equal(loaded.model.visual.proj, student.model.visual.proj)
+    before = weights_identity(f"local-dir:{folder}", None)
+    (folder / "open_clip_pytorch_model.bin").write_bytes(b"other weights")
+    assert weights_identity(f"local-dir:{folder}", None) != before == loaded.weights
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (("emoji-student-rn", "openai"), "comes with its weights, and 'openai' is not a file"),
+        (("local-dir:/nowhere",), "holds no open_clip_config.json"),
+        (("emoji-student-rn", None, "cpu", "float16"), "choose 'fp32', 'bf16' or 'fp16'"),
+    ],
+)
+def test_wrong_arguments_are_not_blamed_on_the_network(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        load_vlm(*arguments)
+
+
+def test_a_mask_of_pictures_is_a_mask(student, pictures):
+    batches = ImageBatches(student, pictures)
+    mask = torch.tensor([False, False, True, False, True])
+    assert torch.equal(batches[mask], batches[[2, 4]]) and torch.equal(batches[[-1]], batches[[4]])

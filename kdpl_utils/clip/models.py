@@ -32,8 +32,8 @@ def weights_identity(name: str, pretrained: str | None) -> str:
     if pretrained is None and name in shipped_models():
         return file_digest(data_file(f"models/{name}.safetensors"))
     if pretrained is None and name.startswith("local-dir:"):
-        weights = sorted(Path(name.removeprefix("local-dir:")).glob("*.safetensors"))
-        return digest([file_digest(path) for path in weights])
+        weights = sorted(path for path in Path(name.removeprefix("local-dir:")).iterdir() if path.is_file())
+        return digest([(path.name, file_digest(path)) for path in weights])
     if pretrained and Path(pretrained).is_file():
         return file_digest(pretrained)
     return pretrained or name
@@ -70,6 +70,10 @@ def check_model(name: str, pretrained: str | None) -> None:
         ValueError: no such model, weights or file, or QuickGELU in only one of name and weights.
     """
     open_clip = known_models()
+    if name.startswith("local-dir:") and not Path(name.removeprefix("local-dir:"), "open_clip_config.json").is_file():
+        raise ValueError(f"{name} holds no open_clip_config.json: give the folder of a model.")
+    if name in shipped_models() and pretrained is not None and not Path(pretrained).is_file():
+        raise ValueError(f"{name} comes with its weights, and {pretrained!r} is not a file: leave it out.")
     if name in shipped_models() or name.startswith(("local-dir:", "hf-hub:")):
         return
     if name not in open_clip.list_models():
@@ -96,7 +100,7 @@ def check_model(name: str, pretrained: str | None) -> None:
 
 def loading_error(name: str, weights: str | None, error: Exception) -> Exception:
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(" .:")
-    of_device = any(word in reason for word in ("device", "CUDA", "NVIDIA"))
+    of_device = not isinstance(error, OSError) and any(word in reason for word in ("device", "CUDA", "NVIDIA"))
     if isinstance(error, torch.cuda.OutOfMemoryError) or of_device:
         return ValueError(f"{name} cannot be put on this device ({reason}): give 'cpu', or None for the best there is.")
     if "weights only load failed" in str(error).lower() or "torchscript" in str(error).lower():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -96,8 +97,9 @@ def _tensors_of(path: str | Path) -> dict[str, Tensor]:
     path = as_path(path)
     try:
         # A training also pickles its schedule, an object of some class: an inert one takes its place.
-        others = [(_Inert, name) for name in get_unsafe_globals_in_checkpoint(path)]
-        with safe_globals(others):
+        # Its optimiser's state is a defaultdict, which becomes a plain dict.
+        unsafe = get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []  # before PyTorch 1.6: none
+        with safe_globals([(_new_dict if name == "collections.defaultdict" else _Inert, name) for name in unsafe]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
         state = loaded.get("state_dict", loaded)
         tensors = {k: t for k, t in state.items() if isinstance(t, Tensor)}
@@ -109,6 +111,10 @@ def _tensors_of(path: str | Path) -> dict[str, Tensor]:
             "run. Give the checkpoint that training wrote (model.pth.tar-N)."
         ) from error
     return {k.removeprefix("module."): t.float() if t.is_floating_point() else t for k, t in tensors.items()}
+
+
+def _new_dict(*args) -> dict:
+    return {}
 
 
 class _Inert:

@@ -45,7 +45,9 @@ def published(learner: Learner) -> dict:
 def write_published(learner: Learner, path) -> None:
     """As Dassl does: the scheduler is pickled with its optimizer, so that weights_only refuses the file."""
     state = {k: t.detach() for k, t in published(learner).items()}
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1, momentum=0.9)
+    optimizer.param_groups[0]["params"][0].grad = torch.ones(2)
+    optimizer.step()
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 5)
     extra = {"optimizer": optimizer.state_dict(), "scheduler": {"successor": schedule}, "val_result": None}
     torch.save({"state_dict": state, "epoch": 5, **extra}, path)
