@@ -32,8 +32,8 @@ def check_scores(scores: Tensor, labels: Tensor | None = None) -> Tensor:
 
 def hits(scores: Tensor, labels: Tensor) -> Tensor:
     """Whether the top class is the label; (N, C), (N,) → (N,) on the CPU."""
-    if len(scores) != len(labels):
-        raise ValueError(f"{len(scores)} rows of scores need as many labels, not {len(labels)}.")
+    if labels.shape != scores.shape[:1]:  # PyTorch would broadcast them
+        raise ValueError(f"{len(scores)} rows of scores need as many labels, not shape {tuple(labels.shape)}.")
     return (check_scores(scores, labels).argmax(-1) == labels.to(scores.device)).cpu()
 
 

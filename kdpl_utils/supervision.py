@@ -49,6 +49,8 @@ def from_names(inputs: Inputs, teacher_logits: Tensor, dictionary: Sequence[str]
     """The symmetric KL among the names that ``pick(batch)`` → (k,) chooses; logits (N, dictionary)."""
     words = check_names(dictionary, dictionary=True)
     check_same_pictures(inputs, teacher_logits)
+    if teacher_logits.shape[1] != len(words):  # a column would silently stand for another name
+        raise ValueError(f"The teacher's logits have {teacher_logits.shape[1]} columns for {len(words)} names.")
 
     def loss(learner: Learner, batch: Tensor) -> Tensor:
         chosen = pick(batch)
@@ -62,6 +64,7 @@ def from_both(inputs: Inputs, labels: Tensor, known: Tensor, teacher_logits: Ten
     """KDPL on all pictures plus the cross-entropy of those whose label is known, ``known`` (N,) of booleans."""
     names = check_names(names)
     check_same_pictures(inputs, teacher_logits)
+    known = known.bool().to(labels.device)
     check_labels(labels[known], names)
 
     def loss(learner: Learner, batch: Tensor) -> Tensor:

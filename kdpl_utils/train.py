@@ -100,7 +100,8 @@ def fit(
         for batch in torch.randperm(n_images, generator=shuffle).split(recipe.batch_size)[:steps]:
             value = loss(learner, batch)
             if not value.isfinite():
-                raise FloatingPointError(f"The loss is {value.item()} in step {len(history.loss)}: lower lr, now {lr}.")
+                cause = f"lower lr, now {lr}" if history.loss else "look for logits or features that are not finite"
+                raise FloatingPointError(f"The loss is {value.item()} in step {len(history.loss)}: {cause}.")
             optimizer.zero_grad()
             value.backward()
             optimizer.step()

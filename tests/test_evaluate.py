@@ -135,6 +135,8 @@ def test_scores_that_rank_nothing_are_refused():
             per_class_accuracy(scores, wrong)
     with pytest.raises(ValueError, match="as many labels"):
         accuracy(scores, labels[:1])
+    with pytest.raises(ValueError, match="as many labels"):  # PyTorch would broadcast them
+        accuracy(scores, labels[:, None])
     with pytest.raises(ValueError, match="softmax"):
         expected_calibration_error(scores + 1, labels)
 

@@ -120,3 +120,15 @@ def test_other_pictures_and_labels_outside_the_names_are_refused(teacher_logits)
     for labels in (LABELS + 1, LABELS - 1):
         with pytest.raises(ValueError, match="there are 3 class names"):
             kd.from_labels(INPUTS, labels, NAMES)
+
+
+def test_logits_of_another_dictionary_are_refused(teacher_logits):
+    with pytest.raises(ValueError, match="3 columns for 4 names"):
+        kd.from_dictionary(INPUTS, teacher_logits, [*NAMES, "pizza"], 2)
+
+
+def test_known_labels_may_be_numbers(learner, teacher_logits):
+    """As indices they would silently mean pictures 0 and 1."""
+    known = torch.tensor([0, 1, 0, 0, 0, 0])
+    losses = [kd.from_both(INPUTS, LABELS, mask, teacher_logits, NAMES)(learner, BATCH) for mask in (known, known > 0)]
+    assert losses[0] == losses[1]

@@ -36,7 +36,8 @@ class ImageBatches:
         return len(self.images)
 
     def __getitem__(self, indices: Tensor | slice | Sequence[int]) -> Tensor:
-        rows = range(len(self))[indices] if isinstance(indices, slice) else torch.as_tensor(indices).tolist()
+        which = indices if isinstance(indices, slice) else torch.as_tensor(indices).cpu()
+        rows = torch.arange(len(self))[which].tolist()  # of a slice, of numbers or of a mask, as a tensor's
         if self.kept is not None and all(i in self.kept for i in rows):
             return self._on_device([self.kept[i] for i in rows])
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

@@ -111,7 +111,8 @@ def build_trees(prompts: tuple[Prompt, ...], device: torch.device) -> list[tuple
     order = sorted(range(len(prompts)), key=prompts.__getitem__)
     size = PROMPTS_PER_TREE.get(device.type, 128)
     chunks = [order[i : i + size] for i in range(0, len(order), size)]
-    return [(rows, PromptTree([prompts[r] for r in rows], device)) for rows in chunks]
+    with torch.inference_mode(False):  # they are kept, and a later training needs them
+        return [(rows, PromptTree([prompts[r] for r in rows], device)) for rows in chunks]
 
 
 def encode_tree(model: nn.Module, tree: PromptTree, ctx: Tensor | None, deep: Sequence[Tensor]) -> Tensor:
@@ -165,7 +166,7 @@ def is_clip_tower(model: nn.Module) -> bool:
 
 
 def is_standard(block: nn.Module) -> bool:
-    """Whether this is open_clip's usual layer, the only one that is opened here and in ``image``."""
+    """Whether this is open_clip's usual layer, the only one that is opened here and in ``visual``."""
     from open_clip.transformer import ResidualAttentionBlock
 
     return type(block) is ResidualAttentionBlock and not hasattr(block, "ln_1_kv")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,7 +44,6 @@ def text_prompt(vlm: VLM, text: str) -> tuple[int, ...]:
     return (vlm.tokenizer.sot_token_id, *ids, vlm.tokenizer.eot_token_id)
 
 
-@functools.lru_cache(maxsize=8)  # class-agnostic learning brings a new list in every step
 def context_prompts(
     vlm: VLM, names: tuple[str, ...], n_ctx: int, position: str = "end", template: str = "{}."
 ) -> tuple[Prompt, ...]:
@@ -54,7 +53,13 @@ def context_prompts(
         position: ``"end"`` (ctx name.), ``"middle"`` (half ctx, name, half ctx.) or ``"front"`` (name ctx.).
         template: what stands behind the vectors, ``{}`` for the name; with position ``"end"`` only.
     """
-    tokenizer = vlm.tokenizer
+    return _context_prompts(vlm.tokenizer, vlm.name, names, n_ctx, position, template)
+
+
+@functools.lru_cache(maxsize=8)  # class-agnostic learning brings a new list in every step
+def _context_prompts(
+    tokenizer: Callable, model: str, names: tuple[str, ...], n_ctx: int, position: str, template: str
+) -> tuple[Prompt, ...]:
     vectors = [~k for k in range(n_ctx)]  # ~k = −k − 1 is negative, so a vector is never taken for a token id
     n_before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
     prompts = []
@@ -65,7 +70,7 @@ def context_prompts(
         prompt = [tokenizer.sot_token_id, *vectors[:n_before], *ids, *vectors[n_before:], *tail, tokenizer.eot_token_id]
         if len(prompt) > tokenizer.context_length:
             raise ValueError(
-                f"The class name {name!r} and {n_ctx} context vectors are {len(prompt)} tokens, and {vlm.name} reads "
+                f"The class name {name!r} and {n_ctx} context vectors are {len(prompt)} tokens, and {model} reads "
                 f"at most {tokenizer.context_length}: shorten the name or the context."
             )
         prompts.append(tuple(prompt))

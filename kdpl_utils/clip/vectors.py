@@ -34,11 +34,12 @@ def word_vectors(vlm: VLM, words: str) -> Tensor:
 
 def random_vectors(vlm: VLM, n: int, seed: int, width: int | None = None) -> Tensor:
     """(n, d) from N(0, 0.02²), d the text tower's width unless ``width`` says otherwise; the same on every device."""
-    check_takes_context(vlm)
-    table = text_tower(vlm.model).token_embedding.weight
+    if width is None:  # of the text tower
+        check_takes_context(vlm)
+        width = text_tower(vlm.model).token_embedding.weight.shape[1]
     # Drawn on the CPU, whose numbers are the same everywhere; other devices have generators of their own.
-    draw = 0.02 * torch.randn(n, width or table.shape[1], generator=torch.Generator().manual_seed(seed))
-    return at_least_float32(draw.to(table))
+    draw = 0.02 * torch.randn(n, width, generator=torch.Generator().manual_seed(seed))
+    return draw.to(vlm.device, torch.promote_types(vlm.dtype, torch.float32))
 
 
 def check_takes_context(vlm: VLM) -> None:

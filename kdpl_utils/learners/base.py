@@ -141,7 +141,7 @@ def prompted_features(vlm: VLM, images: Tensor, prompts: list[Tensor], raw: bool
 def seeded(seed: int) -> Iterator[None]:
     """PyTorch's own initialisation, drawn by ``seed``; the global random numbers stay as they were."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.random.default_generator.manual_seed(seed)
         yield
 
 

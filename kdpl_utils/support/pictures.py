@@ -58,6 +58,8 @@ def as_picture(given: object, name: str) -> Image.Image:
         return open_picture(given)
     if not isinstance(given, Image.Image):
         raise ValueError(f"{name} is a {type(given).__name__}: give PIL images, paths, a folder or a Split.")
+    if given.format == "EPS":  # Pillow would start Ghostscript when it is read
+        raise ValueError(f"{name} is EPS, which another program would have to draw: convert it.")
     return as_rgb(given)
 
 
@@ -84,7 +86,7 @@ def as_rgb(image: Image.Image, upright: bool = True) -> Image.Image:
 
 def _eight_bits(image: Image.Image, has_sixteen_bits: bool) -> Image.Image:
     """Scale 16 bits by 65,535, other numbers by the first of 1 (floats), 255 and 65,535 that holds all of them."""
-    numbers = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    numbers = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
     ranges = [65535] if has_sixteen_bits else [1, 255, 65535] if image.mode == "F" else [255, 65535]
     highest = next((highest for highest in ranges if numbers.max() <= highest), numbers.max())
     return Image.fromarray(np.rint(numbers * (255 / highest)).clip(0, 255).astype(np.uint8))

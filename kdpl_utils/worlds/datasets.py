@@ -118,7 +118,8 @@ def find_pictures(name: str, root: Path) -> Path | None:
 def read_dataset(name: str, root: Path) -> Files:
     """Return paths, labels and class names of a data set."""
     data = DATASETS[name]
-    pictures = find_pictures(name, root) or _fetch(name, root)
+    is_fetched_here = (root / f".fetching-{name}.lock").exists()  # then another process may be unpacking it
+    pictures = (None if is_fetched_here else find_pictures(name, root)) or _fetch(name, root)
     folders = [folder for folder in (pictures, *pictures.parents) if folder.is_relative_to(root)]
     published = next((f / data.split for f in folders if data.split and (f / data.split).exists()), None)
     advice = f"{data.split} is not beside {pictures}: fetch it from {MIRROR}"

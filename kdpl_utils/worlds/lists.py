@@ -80,8 +80,7 @@ def imagenet_files(pictures: Path) -> Files:
 
     As in the paper, ``val`` is tested on. Subfolders are called by WordNet ids, those of ImageNet-V2 by labels.
     """
-    own = next((p / "classnames.txt" for p in (pictures, pictures.parent) if (p / "classnames.txt").exists()), None)
-    names = imagenet_names(own)
+    names = imagenet_names()
     numbered = list(names)
     test = pictures / "val" if (pictures / "val").is_dir() else pictures
     lists: dict[Path, list[tuple[str, str]]] = {}  # folder → paths with WordNet ids
@@ -96,14 +95,12 @@ def imagenet_files(pictures: Path) -> Files:
 
 
 @functools.cache
-def imagenet_names(file: Path | None = None) -> dict[str, str]:
+def imagenet_names() -> dict[str, str]:
     """Return WordNet id → class name of the 1,000 classes, in the order of their ids, which is that of the labels.
 
-    The names are those of CoOp's ``classnames.txt`` if it is given, else open_clip's, of which two stand for two
-    classes each: a class whose first word in WordNet is another one takes that.
+    The names are open_clip's, of which two stand for two classes each: a class whose first word in WordNet is another
+    one takes that.
     """
-    if file is not None:
-        return dict(sorted(line.split(" ", 1) for line in file.read_text(encoding="utf-8-sig").splitlines() if line))
     from open_clip import IMAGENET_CLASSNAMES
     from timm.data import ImageNetInfo
 

@@ -91,7 +91,7 @@ class World:
     train: Split  # pictures to adapt with
     test: Split  # other pictures of the same kind
     shifts: dict[str, Split]  # the same classes, or some of them, in another style, by style
-    templates: tuple[str, ...] | dict[str, list[str]]  # sentences with {} for the name; or each name's own
+    templates: tuple[str, ...]  # sentences with {} for the name
     base: range  # the two halves of the classes (``base_novel``)
     novel: range
     dictionary: tuple[str, ...]  # thousands of names for class-agnostic learning, none twice

@@ -324,13 +324,6 @@ def test_the_shifts_of_imagenet_are_labelled_by_its_names(tmp_path, of_size):
     assert load("imagenet_r", tmp_path)[0].classnames == ("tench", "projectile")
 
 
-def test_imagenets_names_are_those_that_lie_beside_it(tmp_path, of_size):
-    write_imagenet(tmp_path, coop=True)
-    of_size("imagenet", 3, 6, 12)
-    (tmp_path / "imagenet" / "classnames.txt").write_text("".join(f"{wnid} name of {wnid}\n" for wnid in WNIDS))
-    assert load("imagenet", tmp_path)[0].classnames == tuple(f"name of {wnid}" for wnid in CHOSEN)
-
-
 def test_pathmnist_is_read_from_its_largest_file(tmp_path):
     for size, pixels in (("", 28), ("_64", 64)):
         arrays = {}
