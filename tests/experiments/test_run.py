@@ -122,9 +122,6 @@ def cluster(monkeypatch):
         def __init__(self, folder, job_id):
             self.job_id = job_id
 
-        def exception(self):
-            return None
-
     class Executor:
         job_class = Handle
         folder = None
@@ -139,7 +136,7 @@ def cluster(monkeypatch):
             return Handle(None, f"7_{len(sent)}")
 
     monkeypatch.setattr(submitit, "AutoExecutor", Executor)
-    monkeypatch.setattr(submitit.helpers, "as_completed", lambda handles, poll_frequency: iter(handles))
+    monkeypatch.setattr(submitit.helpers, "as_completed", lambda handles, poll_frequency: iter(()))
     return asked, sent
 
 
