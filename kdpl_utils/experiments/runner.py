@@ -130,7 +130,9 @@ class Runner:
     def _learner(self, config: RunConfig) -> Learner:
         folder = config.folder(self.out)
         vlm = self.vlm(config.student, config.precision)
-        if config.learner != "zero-shot" and read_json(folder / "training.json"):
+        if read_json(folder / "training.json"):
+            if config.learner == "zero-shot":
+                return Learner(vlm)
             try:
                 return load_learner(folder / "learned.safetensors", vlm, **self._extra(config))
             except (FileNotFoundError, ValueError):
