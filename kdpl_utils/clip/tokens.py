@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ def context_prompts(
 
 @functools.lru_cache(maxsize=8)  # class-agnostic learning brings a new list in every step
 def _context_prompts(
-    tokenizer: Callable, model: str, names: tuple[str, ...], n_ctx: int, position: str, template: str
+    tokenizer: Any, model: str, names: tuple[str, ...], n_ctx: int, position: str, template: str
 ) -> tuple[Prompt, ...]:
     vectors = [~k for k in range(n_ctx)]  # ~k = −k − 1 is negative, so a vector is never taken for a token id
     n_before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
