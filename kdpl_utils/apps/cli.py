@@ -43,7 +43,7 @@ def worlds() -> None:
 
 @app.command
 def check(*, model: Strings = None, world: Strings = None, root: Root = None) -> int:
-    """Compare zero-shot CLIP with published numbers, and a KDPL step with a recorded one.
+    """Compare zero-shot CLIP with published numbers.
 
     It reports the likely cause of a mismatch, and where missing files belong.
 

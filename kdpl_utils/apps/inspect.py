@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..clip.words import TEMPLATE, check_names
 from ..support.disk import as_path
@@ -37,7 +36,8 @@ def inspect_pair(
     """Show what two models predict for each picture, those on which they differ most first.
 
     Args:
-        teacher, student: models of ``load_vlm``, or (model, preprocess, tokenizer) of open_clip.
+        teacher, student: models of ``load_vlm``, or (model, preprocess, tokenizer) of open_clip, whose model is put in
+            evaluation mode.
         images: PIL pictures, paths, a folder of them, or a ``Split``.
         classnames: C names; labels are indices of them (−1: none).
         student_after: a learner, or a prompt (names → (C, D) unit features); or one for each training step.
@@ -61,14 +61,13 @@ def inspect_pair(
     images = list(find_pictures(as_path(images))) if isinstance(images, str | Path) else images
     prompts = [] if student_after is None else [student_after] if callable(student_after) else list(student_after)
     larger, vlm = _vlm(teacher, "teacher"), _vlm(student, "student")
-    with evaluating(larger.model), evaluating(vlm.model):
-        seen = encode_once([(larger, None), (vlm, None)], images, lambda picture, _: thumbnail(picture))
-        if seen.left_out:  # labels and rows of the caller would mean other pictures
-            raise ValueError(seen.left_out[0])
-        scale = larger.scale if teacher_scale is None else teacher_scale
-        target = logits(seen.features[0], encode_names(larger, names, templates), scale)
-        texts = [encode_names(vlm, names, templates), *(getattr(prompt, "text", prompt)(names) for prompt in prompts)]
-        own = [logits(seen.features[1], text.to(seen.features[1]), vlm.scale) for text in texts]
+    seen = encode_once([(larger, None), (vlm, None)], images, lambda picture, _: thumbnail(picture))
+    if seen.left_out:  # labels and rows of the caller would mean other pictures
+        raise ValueError(seen.left_out[0])
+    scale = larger.scale if teacher_scale is None else teacher_scale
+    target = logits(seen.features[0], encode_names(larger, names, templates), scale)
+    texts = [encode_names(vlm, names, templates), *(getattr(prompt, "text", prompt)(names) for prompt in prompts)]
+    own = [logits(seen.features[1], text.to(seen.features[1]), vlm.scale) for text in texts]
     return teacher_student(seen.kept, names, target, own, labels, ["before", "after"] if len(own) == 2 else None, k)
 
 
@@ -77,16 +76,4 @@ def _vlm(model: VLM | tuple, role: str) -> VLM:
         return model
     if not isinstance(model, tuple) or len(model) != 3:
         raise ValueError(f"Give the {role} as load_vlm returns it, or as (model, preprocess, tokenizer) of open_clip.")
-    return VLM(*model, name=role)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode for a while; afterwards each of its parts is in the mode it was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    return VLM(model[0].eval(), *model[1:], name=role)

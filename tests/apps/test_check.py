@@ -6,7 +6,7 @@ import pytest
 
 import kdpl_utils as kd
 from kdpl_utils.apps import check as module
-from kdpl_utils.apps.check import compare, kdpl_step
+from kdpl_utils.apps.check import compare
 from kdpl_utils.apps.cli import main
 
 
@@ -33,14 +33,6 @@ def test_names_in_another_order_are_recognised(right):
     assert not fits and "the class names are in another order" in sentence
     fits, sentence = compare(vlm, names, pictures, published + 3)
     assert not fits and "not the published ones" in sentence
-
-
-def test_the_step_is_the_recorded_one(monkeypatch):
-    assert kdpl_step() == pytest.approx(module.RECORDED, rel=1e-6)
-    lines = []
-    assert module._check_step(lines.append) and lines[0].endswith("right.")
-    monkeypatch.setattr(module, "symmetric_kl", lambda t, z: 0.5 * kd.symmetric_kl(t, z))
-    assert not module._check_step(lines.append) and "wrong" in lines[1]
 
 
 def test_the_command_says_what_is_right_and_what_is_missing(right, monkeypatch, capsys):
