@@ -113,7 +113,7 @@ def adapt_folder(
         written["classifier"] = out / "classifier.safetensors"
     with file_lock(out / "cache" / "lock", f"learning from {folder}"):
         vlm = load_vlm(*student, precision=precision)
-        own = {"classnames": names} if learner == "linear" else {"seed": seed}
+        own: dict[str, object] = {"classnames": names} if learner == "linear" else {"seed": seed}
         if learner == "promptkd":
             own["teacher"] = load_vlm(*teacher, precision=precision)  # its text features are the classes
         if earlier := _earlier(written, run, vlm, own):
