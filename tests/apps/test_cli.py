@@ -82,7 +82,7 @@ def test_an_error_is_one_line(error, code, line, monkeypatch, capsys):
         (["adapt", "folder", "--out", "o", "--names", "a", "b", "--names-file", "n.txt"], "not both"),
         (["predict", "classifier.safetensors", "a.jpg", "--top", "-1"], "--top is -1"),
         (["reproduce", "--seeds", "0"], "--seeds is 0"),
-        (["reproduce", "--slurm", "partition"], "KEY=VALUE"),
+        (["reproduce", "--slurm", "partition", "--cluster", "slurm"], "KEY=VALUE"),
         (["nonsense"], "nonsense"),
     ],
 )
