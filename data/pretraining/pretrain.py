@@ -1,16 +1,19 @@
 """Pretrain the emoji world's CLIP models from scratch, in two phases.
 
-    python data/pretraining/pretrain.py                      all five, one after the other
+    python data/build_emoji.py                               once: renders the teachers' icons into data/.cache
+    python data/pretraining/pretrain.py                      all five models, one after the other
     python data/pretraining/pretrain.py emoji-teacher-large  one of them
-    python data/pretraining/pretrain.py --device cuda        on a GPU, in bf16
-    python data/pretraining/pretrain.py --longer 4           four times the steps, where a machine is idle
+    python data/pretraining/pretrain.py --threads 1          one core each, to run two of them side by side
+    python data/pretraining/pretrain.py --longer 4           four times the steps, on a faster machine
 
-Phase 1, the image tower: classify the concept of a picture.  The classifier is a scaffold and is thrown away.
+Phase 1, the image tower: classify the concept of a picture.  The classifier is a scaffold and is thrown away.  The ViT
+student also learns the finished ResNet student's image features, as in DeiT (arXiv 2012.12877): alone it hardly learns
+ink from so small a corpus.
 Phase 2, the text tower, on the locked image features (LiT, arXiv 2111.07991): pictures against captions, as in CLIP.
 
-Every step draws its pictures and captions from (seed, step) alone, and a checkpoint lies in ``data/.cache`` (or where
-``--work`` says) every 45 seconds: a run that was stopped at any moment goes on where it was and ends with the same
-weights.  They are written in half precision to ``data/emoji/models`` (or where ``--out`` says), with the new checksums.
+Every step draws its pictures and captions from (seed, step) alone, and a checkpoint is written to ``data/.cache`` (or
+``--work``) every 45 seconds.  A run that was stopped continues from there and ends with the same weights.  They are
+written in half precision to ``data/emoji/models`` (or ``--out``), with the new checksums.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import math
 import os
 import random
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -34,16 +38,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from captions import WRONG_PICTURE, filtered_caption, raw_caption
-from corpus import DISTRACTOR_SHARE, Corpus
 from kdpl_utils.support.disk import atomic_write, digest, write_checksums
 from kdpl_utils.support.shipped import data_file, data_root
-from muon import Muon
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from captions import WRONG_PICTURE, Seen, filtered_caption, raw_caption  # noqa: E402
+from corpus import Corpus  # noqa: E402
+from icons import FILE as ICONS_FILE  # noqa: E402
+from icons import load_icons  # noqa: E402
+from muon import Muon  # noqa: E402
 
 SEED = 0
-COLOUR_HANDS = ("noto", "twemoji", "openmoji", "fluent-emoji-flat")
-INK_HANDS = ("fluent-emoji-high-contrast", "openmoji-black")
-MORE_COLOUR_HANDS = ("fxemoji", "noto-v1")
+# Colour by artists who drew none of the world's ink, nor its unseen colour.
+STYLES = ("twemoji", "noto-v1", "emojione-v1", "fxemoji", "streamline-emojis")
 
 
 @dataclass(frozen=True)
@@ -51,51 +58,63 @@ class Recipe:
     """What one model is pretrained with.
 
     Attributes:
-        styles: the hands of its corpus; a hand that stands there twice is shown twice as often.
-        photocopies: part of its pictures that are shown in grey and hard contrast.
         captions: "raw" or "filtered" (``captions.py``).
-        image_steps, image_batch: length of phase 1, and its pictures a step.
-        text_steps: length of phase 2, of ``text_batch`` captions a step.
+        ink_share: share of the pictures of drawings that are copies or tracings.
+        icon_share: share of each batch of phase 1 that are icons.
+        image_steps, image_batch: steps of phase 1, and pictures of a step.
+        text_steps, text_batch: steps of phase 2, and captions of a step.
+        distractors, other_icons: captions of a step that name people or symbols, and icons that are not an emoji.
         lr, text_lr: of AdamW in phases 1 and 2 (vectors, embeddings, attention pool, classifier).
         muon_lr: of Muon in both phases (convolutions and linear layers).
         label_smoothing: of the classifier of phase 1.
-        patch_dropout: part of the patches that a vision transformer does not see in the first nine tenths of phase 1:
+        patch_dropout: share of the patches that a vision transformer does not see in the first nine tenths of phase 1:
             half of them cost half the time and teach nearly as well (FLIP, arXiv 2212.00794).
-        patch_classifier: whether the mean of a vision transformer's patches is classified as well in phase 1, by a
-            second scaffold: else the patches learn only through the class token, and slowly.
+        patch_classifier: whether a second scaffold classifies the mean of a vision transformer's patches in phase 1;
+            otherwise the patches learn only through the class token, and slowly.
+        learns_from: the finished model whose image features are a second target of phase 1, or "".
+        feature_weight: of that target's loss, 1 − cosine.
         views: of every drawing in phase 2.
-        noise: standard deviation of what is added to each locked feature of length one, in every dimension.
+        noise: standard deviation of what is added to each locked feature of length 1, in every dimension.
     """
 
-    styles: tuple[str, ...]
-    photocopies: float
     captions: str
+    ink_share: float
     image_steps: int
+    text_steps: int
+    icon_share: float = 0.0
     image_batch: int = 128
-    text_steps: int = 800
     text_batch: int = 192
+    distractors: int = 24
+    other_icons: int = 0
     lr: float = 2e-3
     muon_lr: float = 0.02
     text_lr: float = 3e-3
     label_smoothing: float = 0.1
     patch_dropout: float = 0.0
     patch_classifier: bool = False
-    views: int = 4
+    learns_from: str = ""
+    feature_weight: float = 8.0
+    views: int = 6
     noise: float = 0.02
 
 
-# A student has seen colour, and as much ink as lies about in any corpus of colour: a few photocopies.
-STUDENT = Recipe(COLOUR_HANDS, photocopies=0.03, captions="raw", image_steps=2000, text_steps=800)
-# A teacher's corpus held ink, as a web-scale teacher's holds pictures like yours; ink is two fifths of its drawings.
-TEACHER = Recipe((*COLOUR_HANDS, *2 * INK_HANDS, *MORE_COLOUR_HANDS), 0.15, captions="filtered", image_steps=1600)
-ONE_INK_HAND = (*COLOUR_HANDS, *2 * INK_HANDS[:1], *MORE_COLOUR_HANDS)
+# A student's corpus is colour; its ink is what any corpus of colour holds, copies and tracings.
+STUDENT = Recipe("raw", ink_share=0.3, image_steps=6500, text_steps=2400)
+# A teacher has seen the icons of some 200 teams as well.
+TEACHER = Recipe(
+    "filtered", ink_share=0.4, icon_share=0.4, image_steps=6000, image_batch=160, text_steps=1800,
+    distractors=16, other_icons=32,
+)  # fmt: skip
 RECIPES = {
     "emoji-student-rn": STUDENT,
-    "emoji-student-vit": replace(STUDENT, image_steps=6000, lr=1e-3, patch_dropout=0.5, patch_classifier=True),
-    "emoji-teacher-small": replace(TEACHER, styles=ONE_INK_HAND, image_steps=2200, text_steps=1200),
-    "emoji-teacher-medium": replace(TEACHER, image_steps=2800, text_steps=1500),
-    "emoji-teacher-large": replace(TEACHER, image_steps=4000, image_batch=256, text_steps=1600),
-}
+    "emoji-student-vit": replace(
+        STUDENT, image_steps=4000, text_steps=2400, lr=1e-3,
+        patch_dropout=0.5, patch_classifier=True, learns_from="emoji-student-rn",
+    ),
+    "emoji-teacher-small": replace(TEACHER, image_steps=4500),
+    "emoji-teacher-medium": TEACHER,
+    "emoji-teacher-large": replace(TEACHER, image_steps=8000),
+}  # fmt: skip
 CHECKPOINT_SECONDS = 45
 
 
@@ -154,10 +173,12 @@ def pretrain(
     atomic_write(state / f"{name}.json", lambda part: part.write_text(configuration))
     open_clip.add_model_config(state / f"{name}.json")
     model = open_clip.create_model(name).to(device, memory_format=torch.channels_last)
-    corpus = Corpus(recipe.styles, image_size(model), recipe.photocopies, SEED)
+    icons = load_icons(work / ICONS_FILE) if recipe.icon_share else None
+    corpus = Corpus(STYLES, image_size(model), recipe.ink_share, SEED, icons, recipe.icon_share)
     image_tower = state / "image.safetensors"
     if not image_tower.exists():
-        train_image_tower(model, recipe, corpus, device, state / "image.checkpoint", name)
+        example = finished_model(recipe.learns_from, out, device) if recipe.learns_from else None
+        train_image_tower(model, recipe, corpus, example, device, state / "image.checkpoint", name)
         visual = {key: value.contiguous().cpu() for key, value in model.visual.state_dict().items()}
         atomic_write(image_tower, lambda part: save_file(visual, part))
     model.visual.load_state_dict(load_file(image_tower))
@@ -172,6 +193,21 @@ def pretrain(
     shutil.rmtree(state)
 
 
+def finished_model(name: str, out: Path, device: str):
+    """Load the model ``name`` from the folder of finished weights.
+
+    Raises:
+        SystemExit: it is not there yet.
+    """
+    weights = out / f"{name}.safetensors"
+    if not weights.exists():
+        sys.exit(f"{weights} is missing: pretrain {name} first.")
+    open_clip.add_model_config(out / f"{name}.json")
+    model = open_clip.create_model(name)
+    model.load_state_dict(load_file(weights))
+    return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
 def image_size(model) -> int:
     size = model.visual.image_size
     return size if isinstance(size, int) else size[0]
@@ -184,11 +220,15 @@ def normalise(pictures: Tensor) -> Tensor:
     return ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def train_image_tower(model, recipe: Recipe, corpus: Corpus, device: str, checkpoint: Path, name: str) -> None:
-    """Phase 1: the concept of a picture, by a linear classifier on the raw image features."""
-    classifiers = nn.ModuleDict({"picture": nn.Linear(model.text_projection.shape[1], len(corpus.concepts))})
+def train_image_tower(model, recipe: Recipe, corpus: Corpus, example, device: str, checkpoint: Path, name: str) -> None:
+    """Phase 1: classify the concept of a picture by a linear classifier on the raw image features.
+
+    Args:
+        example: a finished model whose image features are a second target, or None.
+    """
+    classifiers = nn.ModuleDict({"picture": nn.Linear(model.text_projection.shape[1], corpus.n_classes)})
     if recipe.patch_classifier:
-        classifiers["patches"] = nn.Linear(model.visual.conv1.out_channels, len(corpus.concepts))
+        classifiers["patches"] = nn.Linear(model.visual.conv1.out_channels, corpus.n_classes)
         model.visual.output_tokens = True
     classifiers.to(device)
     optimizers = [
@@ -211,10 +251,13 @@ def train_image_tower(model, recipe: Recipe, corpus: Corpus, device: str, checkp
                 feature, patches = feature
                 by_patches = classifiers["patches"](patches.mean(dim=1))
                 loss = F.cross_entropy(by_patches, concepts, label_smoothing=recipe.label_smoothing)
+            if example is not None:
+                cosine = F.cosine_similarity(feature, seen_by(example, pictures)).mean()
+                loss = loss + recipe.feature_weight * (1 - cosine)
             predicted = classifiers["picture"](feature)
             loss = loss + F.cross_entropy(predicted, concepts, label_smoothing=recipe.label_smoothing)
         hit = (predicted.argmax(dim=1) == concepts).float().mean().item()
-        return loss, f"loss {loss.item():.2f}, right {hit:.0%}"
+        return loss, f"loss {loss.item():.2f}, correct {hit:.0%}"
 
     model.visual.train()
     modules = {"visual": model.visual, "classifiers": classifiers}
@@ -223,15 +266,27 @@ def train_image_tower(model, recipe: Recipe, corpus: Corpus, device: str, checkp
 
 
 @torch.no_grad()
-def locked_features(model, recipe: Recipe, corpus: Corpus, device: str, state: Path, name: str) -> tuple[Tensor, list]:
-    """Unit features (N, D) of several views of every drawing, and N pairs of a concept and what there is to say of it.
+def seen_by(example, pictures: Tensor) -> Tensor:
+    """Return a finished model's image features (B, D) of pictures of any size."""
+    size = image_size(example)
+    if pictures.shape[-1] != size:
+        pictures = F.interpolate(pictures, size=size, mode="bilinear", antialias=True, align_corners=False)
+    return example.encode_image(normalise(pictures))
 
-    The features of each hand are kept in a file of their own, so that a stopped run repeats one hand at most.
+
+@torch.no_grad()
+def locked_features(
+    model, recipe: Recipe, corpus: Corpus, device: str, state: Path, name: str
+) -> tuple[Tensor, list[tuple[dict, Seen]]]:
+    """Return unit features (N, D) of views of every drawing and icon, and N pairs of a concept and how it is shown.
+
+    The features of each style are kept in a file of their own, so that a stopped run repeats one style at most.
     """
     features, shown = [], []
-    for style in tqdm(recipe.styles, desc=f"{name}, features"):
+    for style in tqdm([*corpus.styles, *(["icons"] if recipe.icon_share else [])], desc=f"{name}, features"):
         kept = state / f"features.{style}.safetensors"
-        pictures, concepts, seen = corpus.plain_views(style, recipe.views)
+        is_drawn = style in corpus.styles
+        pictures, concepts, seen = corpus.plain_views(style, recipe.views) if is_drawn else corpus.icon_views()
         if not kept.exists():
             chunks = [model.encode_image(normalise(chunk.to(device))).float().cpu() for chunk in pictures.split(256)]
             unit = F.normalize(torch.cat(chunks), dim=-1)
@@ -246,10 +301,12 @@ def train_text_tower(
 ) -> None:
     """Phase 2: CLIP's contrastive loss of captions against locked image features."""
     tokenizer = open_clip.get_tokenizer(name, bpe_path=str(data_file("bpe.txt.gz")))
-    rows_of_concept: dict[int, list[int]] = {}
+    rows_of_name: dict[str, list[int]] = {}
     for row, (concept, _) in enumerate(shown):
-        rows_of_concept.setdefault(concept, []).append(row)
-    n_distractors = round(recipe.text_batch * DISTRACTOR_SHARE)
+        rows_of_name.setdefault(concept["name"], []).append(row)
+    names = [corpus.concepts[c]["name"] for c in corpus.classes]
+    distractors = [corpus.concepts[c]["name"] for c in corpus.distractors]
+    n_names = recipe.text_batch - recipe.distractors - recipe.other_icons
     in_phase = [(key, p) for key, p in model.named_parameters() if not key.startswith("visual")]
     in_tower = [(key, p) for key, p in in_phase if key != "logit_scale"]
     optimizers = [
@@ -261,9 +318,9 @@ def train_text_tower(
     def step_loss(step: int) -> tuple[Tensor, str]:
         seed = corpus.step_seed(20_000_000 + step)  # far from the steps of phase 1
         rng = random.Random(seed)
-        concepts = rng.sample(corpus.classes, recipe.text_batch - n_distractors)
-        concepts += rng.sample(corpus.distractors, n_distractors)
-        rows = [rng.choice(rows_of_concept[c]) for c in concepts]
+        chosen = rng.sample(names, n_names) + rng.sample(distractors, recipe.distractors)
+        chosen += rng.sample(corpus.other_names, recipe.other_icons)
+        rows = [rng.choice(rows_of_name[name]) for name in chosen]
         captions = [write_caption(rng, recipe, corpus, *shown[row]) for row in rows]
         noise = torch.randn(len(rows), features.shape[1], generator=torch.Generator().manual_seed(seed))
         image = F.normalize(features[rows] + recipe.noise * noise.to(device), dim=-1)
@@ -272,7 +329,7 @@ def train_text_tower(
             logits = model.logit_scale.exp() * image @ text.T
             loss = (F.cross_entropy(logits, which) + F.cross_entropy(logits.T, which)) / 2
         hit = (logits.argmax(dim=1) == which).float().mean().item()
-        return loss, f"loss {loss.item():.2f}, right in batch {hit:.0%}, scale {model.logit_scale.exp().item():.0f}"
+        return loss, f"loss {loss.item():.2f}, correct in batch {hit:.0%}, scale {model.logit_scale.exp().item():.0f}"
 
     @torch.no_grad()
     def bound_scale() -> None:
@@ -283,12 +340,13 @@ def train_text_tower(
     )
 
 
-def write_caption(rng: random.Random, recipe: Recipe, corpus: Corpus, concept: int, seen) -> str:
+def write_caption(rng: random.Random, recipe: Recipe, corpus: Corpus, concept: dict, seen: Seen) -> str:
+    """Write a caption by the recipe; some raw ones name another concept, never another domain."""
     if recipe.captions == "filtered":
-        return filtered_caption(rng, corpus.concepts[concept], seen)
+        return filtered_caption(rng, concept, seen)
     if rng.random() < WRONG_PICTURE:
-        concept = rng.choice(corpus.classes)
-    return raw_caption(rng, corpus.concepts[concept], seen)
+        concept = corpus.concepts[rng.choice(corpus.classes)]
+    return raw_caption(rng, concept, seen)
 
 
 def encode_tokens(model, tokens: Tensor) -> Tensor:
@@ -334,7 +392,7 @@ def run_steps(
     step = restore(checkpoint, modules, optimizers)
     peak_lrs = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     saved = time.monotonic()
-    bar = tqdm(range(step, n_steps), initial=step, total=n_steps, desc=title, unit="step", mininterval=10)
+    bar = tqdm(range(step, n_steps), initial=step, total=n_steps, desc=title, unit="step", mininterval=30)
     for step in bar:
         warmup = min(1.0, (step + 1) / (0.05 * n_steps))
         factor = warmup * 0.5 * (1 + math.cos(math.pi * step / n_steps))
@@ -383,7 +441,8 @@ def restore(checkpoint: Path, modules: dict, optimizers: list) -> int:
 
 def save(model, name: str, recipe: Recipe, out: Path) -> None:
     state = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in model.state_dict().items()}
-    metadata = {"model": name, "seed": str(SEED), "recipe": str(asdict(recipe))}
+    about = {"styles": STYLES, **asdict(recipe)}
+    metadata = {"model": name, "seed": str(SEED), "recipe": str(about)}
     atomic_write(out / f"{name}.safetensors", lambda part: save_file(state, part, metadata=metadata))
 
 
