@@ -76,8 +76,7 @@ DEBIAN_FONTS = {
         "free for any use", "George Douros",
     ),
     "unifont": (
-        "fonts-unifont", "1:15.0.01-2",
-        ("/usr/share/fonts/opentype/unifont/unifont.otf", "/usr/share/fonts/opentype/unifont/unifont_upper.otf"),
+        "fonts-unifont", "1:15.0.01-2", ("/usr/share/fonts/opentype/unifont/unifont_upper.otf",),
         "OFL-1.1 or GPL-2.0-or-later with font exception", "Roman Czyborra, Paul Hardy and others",
     ),
 }  # fmt: skip
