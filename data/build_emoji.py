@@ -31,6 +31,7 @@ from torch import Tensor
 
 import icons as icon_sets
 from kdpl_utils.support.disk import write_checksums
+from kdpl_utils.worlds.emoji import ARTISTS
 from provenance import likeness
 
 HERE = Path(__file__).resolve().parent
@@ -38,8 +39,7 @@ WORK = HERE / ".cache"
 OUT = HERE / "emoji"
 SIZE = 64  # pixels, one sprite
 COLUMNS = 41  # sprites in a row of a sheet
-# No model may have seen drawings of these styles, or drawings that these were redrawn from.
-INK = ("openmoji-black", "fluent-emoji-high-contrast", "noto-emoji", "emojione-monotone", "symbola")
+INK = tuple(ink for ink, _ in ARTISTS.values())  # no model may have seen these drawings, nor their originals
 FEWEST = 20  # concepts in common of an icon set and an ink style, below which a median says little
 
 GROUPS = (
@@ -274,7 +274,7 @@ def choose_names(names: list[str], merges: bytes) -> list[str]:
 
 
 def check_likeness(icons: icon_sets.Icons, sheets: dict[str, Tensor], concepts: list[dict]) -> list[str]:
-    """Return the icon sets whose drawings are too like an ink style's, and say how alike the others are at most."""
+    """Return the icon sets whose drawings are too like an ink style's, and report how alike the others are at most."""
     row_of_name = {c["name"]: i for i, c in enumerate(concepts)}
     rows_of_set = defaultdict(dict)  # of each name the first drawing
     for row, (name, icon_set) in enumerate(zip(icons.names, icons.sets)):
@@ -289,11 +289,12 @@ def check_likeness(icons: icon_sets.Icons, sheets: dict[str, Tensor], concepts: 
             alpha = torch.from_numpy(icons.alpha[[rows[c] for c in common]])[:, None].float() / 255
             drawings = torch.cat([torch.zeros(len(common), 3, *alpha.shape[2:]), alpha], dim=1)
             found = likeness(sheets[style][common].float() / 255, drawings)
-            most = max(most, found.correlation)
-            if not found.is_by_others:
+            if found.is_by_others:
+                most = max(most, found.correlation)
+            else:
                 print(f"{icon_set} looks like {style}: {found}", file=sys.stderr)
                 too_like.append(icon_set)
-    print(f"icon sets and ink styles: median correlation at most {most:.2f}", file=sys.stderr)
+    print(f"ink styles and other icon sets: median correlation at most {most:.2f}", file=sys.stderr)
     return too_like
 
 

@@ -34,7 +34,7 @@ FILE = "icons.npz"
 
 # What icon sets append to a name to tell the versions of a drawing apart.
 VERSION = re.compile(
-    r"outlined?|filled?|solid|regular|light|thin|bold|duotone|broken|linear|two-?tone|rounded?|sharp|lined?|\d+|x\d+|s|o"
+    r"outlined?|fill(ed)?|solid|regular|light|thin|bold|duotone|broken|linear|twotone|round(ed)?|sharp|lined?|\d+|x\d+|s|o"
     r"|alt\d*|icon|ios|md|plump|flex|remix|freehand|circle|square|off|variant|color|print|pop|pencil|stroke|duo|mono"
     r"|flat|small|large|mini|micro|b|f|l|t|d|sm|lg|fine|baseline",
     re.IGNORECASE,

@@ -1,6 +1,7 @@
 """The two-phase pretraining: its optimiser against torch's, its captions, and runs that are stopped."""
 
 import random
+import re
 import shutil
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from icons import FILE, Icons, save_icons
 from kdpl_utils.loading import load_vlm
 from kdpl_utils.support.shipped import data_file
 from kdpl_utils.worlds import drawings
-from kdpl_utils.worlds.emoji import ARTISTS, PIXEL_STYLE
+from kdpl_utils.worlds.emoji import ARTISTS, PIXEL_STYLE, PRETRAINING_STYLES
 from muon import Muon
 
 NAME = "emoji-second-edition-tiny"  # a name of its own: open_clip's list of models is the whole process's
@@ -54,7 +55,7 @@ def share(write, concept, seen, holds, n=600):
 
 
 def names_ink(caption):
-    return any(word in caption for word in captions.INK_WORDS if word != "line") or "line " in caption
+    return re.search(rf"\b({'|'.join(captions.INK_WORDS)})\b", caption) is not None
 
 
 def test_captions_name_the_concept():
@@ -99,8 +100,8 @@ def test_one_raw_caption_in_ten_names_another_concept_and_none_another_domain():
 
 def test_no_corpus_holds_an_artist_of_the_world():
     of_the_world = {style for styles in ARTISTS.values() for style in styles} | {PIXEL_STYLE}
-    assert not of_the_world & set(pretrain.STYLES)
-    assert set(pretrain.STYLES) <= set(captions.STYLE_WORDS)
+    assert not of_the_world & set(PRETRAINING_STYLES)
+    assert set(PRETRAINING_STYLES) <= set(captions.STYLE_WORDS)
     for name, recipe in pretrain.RECIPES.items():
         is_teacher = name.startswith("emoji-teacher")
         assert (recipe.captions, recipe.icon_share) == (("filtered", 0.4) if is_teacher else ("raw", 0.0))
@@ -171,7 +172,7 @@ def tiny_recipe(monkeypatch, like: str) -> list:
     recipe = replace(pretrain.RECIPES[like], image_steps=3, image_batch=4, text_steps=3, text_batch=8, views=1)
     monkeypatch.setitem(pretrain.RECIPES, NAME, replace(recipe, distractors=1, other_icons=0, learns_from=""))
     monkeypatch.setitem(pretrain.CONFIGS, NAME, pretrain.CONFIGS[like])
-    monkeypatch.setattr(pretrain, "STYLES", ("twemoji",))
+    monkeypatch.setattr(pretrain, "PRETRAINING_STYLES", ("twemoji",))
     monkeypatch.setattr(pretrain, "CHECKPOINT_SECONDS", -1)
     finished = []
     save = pretrain.save

@@ -40,6 +40,7 @@ from tqdm import tqdm
 
 from kdpl_utils.support.disk import atomic_write, digest, write_checksums
 from kdpl_utils.support.shipped import data_file, data_root
+from kdpl_utils.worlds.emoji import PRETRAINING_STYLES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from captions import WRONG_PICTURE, Seen, filtered_caption, raw_caption  # noqa: E402
@@ -49,8 +50,6 @@ from icons import load_icons  # noqa: E402
 from muon import Muon  # noqa: E402
 
 SEED = 0
-# Colour by artists who drew none of the world's ink, nor its unseen colour.
-STYLES = ("twemoji", "noto-v1", "emojione-v1", "fxemoji", "streamline-emojis")
 
 
 @dataclass(frozen=True)
@@ -167,14 +166,14 @@ def pretrain(
         recipe, image_steps=round(recipe.image_steps * longer), text_steps=round(recipe.text_steps * longer)
     )
     torch.manual_seed(SEED)
-    state = work / f"{name}-{digest(recipe, CONFIGS[name], SEED)}"
+    icons = load_icons(work / ICONS_FILE) if recipe.icon_share else None
+    state = work / f"{name}-{digest(recipe, CONFIGS[name], SEED, *([icons.names] if icons else []))}"
     state.mkdir(parents=True, exist_ok=True)
     configuration = json.dumps(CONFIGS[name], indent=2) + "\n"
     atomic_write(state / f"{name}.json", lambda part: part.write_text(configuration))
     open_clip.add_model_config(state / f"{name}.json")
     model = open_clip.create_model(name).to(device, memory_format=torch.channels_last)
-    icons = load_icons(work / ICONS_FILE) if recipe.icon_share else None
-    corpus = Corpus(STYLES, image_size(model), recipe.ink_share, SEED, icons, recipe.icon_share)
+    corpus = Corpus(PRETRAINING_STYLES, image_size(model), recipe.ink_share, SEED, icons, recipe.icon_share)
     image_tower = state / "image.safetensors"
     if not image_tower.exists():
         example = finished_model(recipe.learns_from, out, device) if recipe.learns_from else None
@@ -441,7 +440,7 @@ def restore(checkpoint: Path, modules: dict, optimizers: list) -> int:
 
 def save(model, name: str, recipe: Recipe, out: Path) -> None:
     state = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in model.state_dict().items()}
-    about = {"styles": STYLES, **asdict(recipe)}
+    about = {"styles": PRETRAINING_STYLES, **asdict(recipe)}
     metadata = {"model": name, "seed": str(SEED), "recipe": str(about)}
     atomic_write(out / f"{name}.safetensors", lambda part: save_file(state, part, metadata=metadata))
 

@@ -32,8 +32,10 @@ ARTISTS = {
     "emojione": ("emojione-monotone", "emojione"),
     "symbola": ("symbola", None),
 }
+# Colour that all models were pretrained on, as it is and as copies and tracings.
+PRETRAINING_STYLES = ("twemoji", "noto-v1", "emojione-v1", "fxemoji", "streamline-emojis")
 PIXEL_STYLE = "unifont"  # a far domain: drawings of 16 × 16 black or white pixels
-SEEN_STYLE = "twemoji"  # colour that every model was pretrained on: classes nobody could know are left out
+SEEN_STYLE = "twemoji"  # must have drawn each class: a model cannot know the others
 # "emoji": ink for students pretrained on colour; "emoji-colour": the contrast, where they know the domain.
 KINDS = ("emoji", "emoji-colour")
 # The other two of Unicode's groups are full of near-doubles ("man judge", "woman judge"): names in the dictionary only.

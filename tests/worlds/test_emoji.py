@@ -1,20 +1,30 @@
+import ast
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import zlib
-from dataclasses import astuple
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
-import pretrain
 from kdpl_utils.support.shipped import data_file
 from kdpl_utils.worlds import drawings as emoji
-from kdpl_utils.worlds.emoji import EMOJI_STUDENTS, EMOJI_TEACHERS, STYLES, classes_of, emoji_names
-from kdpl_utils.worlds.load import load_world
+from kdpl_utils.worlds.emoji import (
+    ARTISTS,
+    EMOJI_STUDENTS,
+    EMOJI_TEACHERS,
+    KINDS,
+    PIXEL_STYLE,
+    PRETRAINING_STYLES,
+    classes_of,
+    emoji_names,
+    roles_of,
+)
+from kdpl_utils.worlds.load import load_world, world_names
 from kdpl_utils.worlds.world import of_classes, random_crops
 
 EMOJI_WORLDS = tuple(name for name in emoji_names() if "/" in name)
@@ -32,30 +42,32 @@ def digest(images):
 # The emoji world
 
 
+EXPECTED_CLASSES = {
+    "activities": 55, "animals-nature": 108, "food-drink": 87,
+    "objects": 176, "smileys-emotion": 122, "travel-places": 169,
+}  # fmt: skip
+
+
+def splits_of(world):
+    return {"train": world.train, "val": world.val, "test": world.test, **world.shifts}
+
+
 @pytest.mark.parametrize("name", EMOJI_WORLDS)
 def test_each_group_is_a_data_set_with_enough_pictures(name):
-    world, meta = load_world(name), emoji.metadata()
+    world, concepts = load_world(name), emoji.metadata()["concepts"]
     kind, group = name.split("/")
-    styles = STYLES[kind]
-    concepts = {c["name"]: i for i, c in enumerate(meta["concepts"])}
-    ids = [concepts[c] for c in world.classnames]
-    drawn = [
-        set(meta["styles"][style]["drawn"]) for roles in STYLES.values() for role in astuple(roles) for style in role
-    ]
-    kept = {i for i, c in enumerate(meta["concepts"]) if c["group"] == group and all(i in d for d in drawn)}
-    assert world.name == name and len(ids) >= 50 and set(ids) == kept
+    n_classes = EXPECTED_CLASSES[group]
+    assert world.name == name and len(world.classnames) == n_classes
     assert list(world.classnames) == sorted(world.classnames, key=str.lower)
-    assert [*world.base, *world.novel] == list(range(len(ids)))
-    assert world.train.labels.bincount().tolist() == [32] * len(ids)
-    assert tuple(world.shifts) == styles.shifts and bool(len(world.val)) == bool(styles.val)
-    judged = [world.test] + [world.val] * bool(styles.val)
-    for half in (world.base, world.novel):
-        assert all(len(of_classes(split, half)) >= 1000 for split in judged)
-        assert not styles.shifts or sum(len(of_classes(split, half)) for split in world.shifts.values()) >= 1000
-    for split in (world.train, *judged, *world.shifts.values()):
-        counts = split.labels.bincount(minlength=len(ids))
-        assert len(split.images) == len(split.labels) and (counts == counts[0]).all()
-    assert all(len(split) >= 1000 for split in world.shifts.values())
+    assert {c["group"] for c in concepts if c["name"] in world.classnames} == {group}
+    assert [*world.base, *world.novel] == list(range(n_classes))
+    assert world.train.labels.bincount().tolist() == [32] * n_classes
+    assert tuple(world.shifts) == (("colour", "pixel") if kind == "emoji" else ())
+    for part, split in splits_of(world).items():
+        counts = split.labels.bincount(minlength=n_classes)
+        assert len(split.images) == len(split.labels) == len(split.styles) and (counts == counts[0]).all()
+        for half in (world.base, world.novel):
+            assert part == "train" or len(of_classes(split, half)) >= 1000
 
 
 def test_the_default_worlds_are_food(world):
@@ -69,66 +81,84 @@ def test_the_default_worlds_are_food(world):
 # No leaks
 
 
-@pytest.mark.parametrize("kind", STYLES)
-def test_no_style_has_two_roles(kind):
-    styles = [style for role in astuple(STYLES[kind]) for style in role]
-    assert len(set(styles)) == len(styles) and set(styles) <= set(emoji.metadata()["styles"])
+def artists_of_class(split, label):
+    """The artists whose drawings of a class are in a split."""
+    artist = {style: name for name, styles in ARTISTS.items() for style in styles if style}
+    return {artist[style] for style, drawn in zip(split.styles, split.labels.tolist()) if drawn == label}
 
 
-@pytest.mark.parametrize("kind", STYLES)
-def test_no_model_has_seen_a_style_that_it_is_tested_on_and_no_student_one_that_it_learns_from(kind):
-    roles = STYLES[kind]
-    seen = {name: set(recipe.styles) for name, recipe in pretrain.RECIPES.items()}
-    assert set(seen) == {name for name, _ in (*EMOJI_STUDENTS, *EMOJI_TEACHERS)}
-    for name, pretrained_on in seen.items():
-        assert not pretrained_on & {*roles.test, *roles.shifts, *roles.val}, name
-        if name.startswith("emoji-student"):
-            assert not pretrained_on & set(roles.adaptation), name
+@pytest.mark.parametrize("name", ["emoji/objects", "emoji-colour/objects"])
+def test_no_class_is_tested_on_an_artist_that_it_was_learned_from(name):
+    world = load_world(name)
+    pairs = set()
+    for label in range(len(world.classnames)):
+        train, val, test = (artists_of_class(split, label) for split in (world.train, world.val, world.test))
+        n_tested = 2 if name.startswith("emoji/") else 1
+        assert (len(train), len(val), len(test)) == (2, 1, n_tested)
+        assert not train & val and not train & test and not val & test
+        if world.shifts:
+            colour = artists_of_class(world.shifts["colour"], label)
+            assert len(colour) == 2 and not colour & train
+        pairs.add(frozenset(train))
+    n_artists = 5 if name.startswith("emoji/") else 4
+    assert len(pairs) == n_artists * (n_artists - 1) / 2  # every pair of artists teaches some class
+
+
+def test_a_world_is_drawn_in_ink_and_its_contrast_in_colour(world):
+    ink, colour = ({styles[i] for styles in ARTISTS.values()} - {None} for i in (0, 1))
+    for split in (world.train, world.val, world.test):
+        assert set(split.styles) == ink
+    contrast = load_world("emoji-colour")
+    for split in (world.shifts["colour"], contrast.train, contrast.val, contrast.test):
+        assert set(split.styles) == colour
+    assert set(world.shifts["pixel"].styles) == {PIXEL_STYLE}
+
+
+def test_both_worlds_use_one_order_of_the_artists():
+    for concept in classes_of("food-drink"):
+        ink, colour = (roles_of(concept, kind) for kind in KINDS)
+        order = [a for a in (*ink.train, *ink.val, *ink.test) if a != "symbola"]
+        assert order == [*colour.train, *colour.val, *colour.test]
+
+
+def test_no_model_was_pretrained_on_an_artist():
+    of_the_world = {style for styles in ARTISTS.values() for style in styles} | {PIXEL_STYLE}
+    assert not of_the_world & set(PRETRAINING_STYLES)
 
 
 def test_the_shipped_weights_say_what_they_were_trained_on():
-    """The recipe in the file of each model, not only the script's of today, is free of the tested styles."""
-    tested = [style for roles in STYLES.values() for style in (*roles.test, *roles.shifts, *roles.val)]
+    """The corpus recorded in each file, not only today's script, is free of the world's artists."""
     for name, _ in (*EMOJI_STUDENTS, *EMOJI_TEACHERS):
         with safe_open(data_file(f"models/{name}.safetensors"), "pt") as weights:
             recipe = weights.metadata()["recipe"]
-        tested = [style for styles in STYLES.values() for style in (*styles.test, *styles.shifts, *styles.val)]
-        assert "'captions'" in recipe and "'noto'" in recipe and not any(f"'{style}'" in recipe for style in tested), (
-            name
-        )
+        recorded = re.search(r"'styles': (\([^)]*\))", recipe)
+        assert recorded and ast.literal_eval(recorded[1]) == PRETRAINING_STYLES, name
 
 
-def test_no_drawing_of_a_test_is_one_that_was_learned_from():
-    """Nor a copy of one under another style's name: the outlines differ, drawing by drawing."""
-    for styles in STYLES.values():
-        for tested in styles.test:
-            for other in (*styles.adaptation, *styles.val):
-                outlines = [
-                    emoji.sprites(style)[torch.tensor(classes_of("objects"))][:, 3].float() / 255
-                    for style in (tested, other)
-                ]
-                difference = (outlines[0] - outlines[1]).abs().mean(dim=(1, 2))
-                assert difference.min() > 0.001, (tested, other)
+def test_a_part_of_a_split_knows_its_styles(world):
+    part = world.test.of_classes(world.novel)
+    rows = [i for i, label in enumerate(world.test.labels.tolist()) if label in world.novel]
+    assert part.styles == tuple(world.test.styles[i] for i in rows)
+    symbola = world.test.of_style("symbola")
+    assert set(symbola.styles) == {"symbola"} and len(symbola) == world.test.styles.count("symbola") > 100
+    i = world.test.styles.index("symbola")
+    assert symbola.images[0].tobytes() == world.test.images[i].tobytes() and symbola.labels[0] == world.test.labels[i]
 
 
-def test_a_picture_shows_the_drawing_that_its_label_names(world):
-    """Seen in the same view, no other drawing is nearer to it, and its own is the same to the last bit."""
+def test_a_picture_shows_the_drawing_that_its_label_and_style_name(world):
+    """Seen in the same view, no other drawing of any style is nearer to it, and its own is the same to the last bit."""
     names = [c["name"] for c in emoji.metadata()["concepts"]]
     rows = torch.tensor([names.index(c) for c in world.classnames])
-    for split, part, style, start in [
-        (world.train, "train", "openmoji-black", 0),
-        (world.test, "test", "emojione-monotone", 0),
-        (world.val, "val", "noto-emoji", 0),
-        (world.shifts["emojione-v1"], "shift", "emojione-v1", 0),
-    ]:
-        drawings = emoji.sprites(style)[rows].float() / 255
-        size = len(split) // (2 if part == "train" else 1)
-        views = emoji.sample_views(size, zlib.crc32(f"emoji/food-drink/{part}/{style}".encode()))
-        for i in range(0, size, 29):
-            one = emoji.Views(*(field[[i] * len(rows)] for field in vars(views).values()))
-            picture = torch.from_numpy(np.array(split.images[start + i])).permute(2, 0, 1) / 255
-            error = (emoji.render(drawings, one) - picture).abs().amax((1, 2, 3))
-            assert error.argmin() == split.labels[start + i] and error.min() < 1 / 255
+    for part, split in splits_of(world).items():
+        for i in range(0, len(split), 131):
+            style = split.styles[i]
+            place = split.styles[:i].count(style)
+            seed = zlib.crc32(f"emoji/food-drink/{part}/{style}".encode())
+            views = emoji.sample_views(split.styles.count(style), seed)
+            one = emoji.Views(*(field[[place] * len(rows)] for field in vars(views).values()))
+            picture = torch.from_numpy(np.array(split.images[i])).permute(2, 0, 1) / 255
+            error = (emoji.render(emoji.sprites(style)[rows].float() / 255, one) - picture).abs().amax((1, 2, 3))
+            assert error.argmin() == split.labels[i] and error.min() < 1 / 255
 
 
 def test_no_picture_is_in_two_splits(world):
@@ -140,7 +170,7 @@ PROBE = """
 import hashlib
 import kdpl_utils as kd
 world = kd.load_world()
-images = [s.images[i] for s in (world.shifts["fluent-emoji"], world.test, world.train) for i in (700, 3, -1)]
+images = [s.images[i] for s in (world.shifts["pixel"], world.test, world.train) for i in (700, 3, -1)]
 images += list(kd.random_crops(world.train.images, 2, seed=5)[:2])
 few = kd.few_shot(world.train.labels, 4, seed=1).tolist()
 text = repr((few, world.classnames, world.dictionary))
@@ -182,12 +212,14 @@ def test_the_dictionary_has_thousands_of_names_that_fit(world):
     from open_clip import SimpleTokenizer
 
     names = world.dictionary
-    assert len(names) >= 4000 and len({n.casefold() for n in names}) == len(names)
+    assert len(names) >= 6000 and len({n.casefold() for n in names}) == len(names)
     assert all(n == n.strip() and n for n in names)
     for name in EMOJI_WORLDS:
         other = load_world(name)
         assert other.dictionary == names and set(other.classnames) <= set(names)
     tokenizer = SimpleTokenizer(bpe_path=str(data_file("bpe.txt.gz")))
+    tokens = [tuple(tokenizer.encode(name)) for name in names]
+    assert len(set(tokens)) == len(names)  # two names of the same tokens are one to a model
     longest = max(len(tokenizer.encode(world.templates[0].format(n))) + 2 for n in names)  # with start and end
     assert longest <= 32
 
@@ -198,6 +230,7 @@ def test_another_dictionary_changes_nothing_else(world):
     assert other.classnames == world.classnames and digest(other.test.images[:5]) == digest(world.test.images[:5])
 
 
-def test_the_contrast_has_no_validation_pictures():
-    with pytest.raises(ValueError, match="no validation pictures"):
-        of_classes(load_world("emoji-colour").val, range(2))
+def test_an_unknown_world_lists_those_there_are():
+    with pytest.raises(ValueError) as error:
+        load_world("emoji/food")
+    assert all(name in str(error.value) for name in ("emoji/food'", *world_names(), "path of a folder"))
