@@ -37,6 +37,8 @@ from provenance import likeness
 HERE = Path(__file__).resolve().parent
 WORK = HERE / ".cache"
 OUT = HERE / "emoji"
+README = HERE / "README.md"
+START, END = "<!-- icon sets: start -->", "<!-- icon sets: end -->"
 SIZE = 64  # pixels, one sprite
 COLUMNS = 41  # sprites in a row of a sheet
 INK = tuple(ink for ink, _ in ARTISTS.values())  # no model may have seen these drawings, nor their originals
@@ -333,6 +335,14 @@ def build(work: Path) -> dict[str, bytes]:
     return files
 
 
+def list_icon_sets(work: Path) -> None:
+    """Write the icon sets that the teachers see, with their licences, into the README."""
+    icons = icon_sets.load_icons(work / icon_sets.FILE)
+    text = icon_sets.describe_sets(fetch(*icon_sets.ICONIFY, work), icons.sets)
+    before, rest = README.read_text(encoding="utf-8").split(START)
+    README.write_text(f"{before}{START}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="compare with the committed files, write no sheets")
@@ -350,6 +360,7 @@ def main() -> int:
         part.write_bytes(content)
         part.replace(OUT / name)
     write_checksums(OUT)
+    list_icon_sets(arguments.work)
     return 0
 
 

@@ -10,7 +10,7 @@ import json
 import re
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,13 @@ def plain_name(icon_name: str) -> str:
     return " ".join(words)
 
 
+def read_sets(archive: tarfile.TarFile) -> Iterator[dict]:
+    """Read the icon sets in the archive's order: jumping in a compressed file reads it again from the start."""
+    for member in archive:
+        if member.name.startswith("package/json/"):
+            yield json.load(archive.extractfile(member))
+
+
 def find_icons(archive: tarfile.TarFile, emoji_names: Collection[str]) -> list[tuple[str, str, str]]:
     """Return (name, set, SVG document) of the icons whose name is common, an emoji's or a face's.
 
@@ -95,10 +102,7 @@ def find_icons(archive: tarfile.TarFile, emoji_names: Collection[str]) -> list[t
         emoji_names: names that are kept however few sets draw them.
     """
     icons_by_name = defaultdict(list)
-    for member in archive:  # in the order of the archive: jumping in a compressed file reads it again from the start
-        if not member.name.startswith("package/json/"):
-            continue
-        icon_set = json.load(archive.extractfile(member))
+    for icon_set in read_sets(archive):
         prefix, about = icon_set["prefix"], icon_set["info"]
         if about.get("category") in OTHER_CATEGORIES or prefix in NO_ICONS or about.get("palette"):
             continue
@@ -117,6 +121,16 @@ def find_icons(archive: tarfile.TarFile, emoji_names: Collection[str]) -> list[t
         return len(name) > 1 and (sets >= SETS_OF_A_NAME or is_face) or name in emoji_names
 
     return [icon for name in sorted(icons_by_name) if is_kept(name) for icon in icons_by_name[name]]
+
+
+def describe_sets(archive: tarfile.TarFile, used: Collection[str]) -> str:
+    """Return a paragraph for each licence that lists the titles and authors of the sets."""
+    titles = defaultdict(list)
+    for icon_set in read_sets(archive):
+        if icon_set["prefix"] in used:
+            about = icon_set["info"]
+            titles[about["license"]["spdx"]].append(f"{about['name']} ({about['author']['name']})")
+    return "\n\n".join(f"{licence}: {', '.join(sorted(titles[licence]))}." for licence in LICENCES if licence in titles)
 
 
 def svg_document(icon: dict, defaults: dict) -> str:
