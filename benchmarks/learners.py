@@ -31,7 +31,7 @@ from kdpl_utils.experiments.run import run
 from kdpl_utils.experiments.runner import Evaluation, RunConfig, Runner
 from kdpl_utils.experiments.tables import average_rows, average_scores
 from kdpl_utils.protocol import all_logits, test_sets
-from kdpl_utils.worlds.emoji import EMOJI_STUDENTS, GROUPS, HAND_WRITTEN_TEMPLATES, STYLES
+from kdpl_utils.worlds.emoji import EMOJI_STUDENTS, GROUPS, HAND_WRITTEN_TEMPLATES, KINDS
 
 RATES = (0.003, 0.0125, 0.05, 0.2)
 PROMPTKD_RATES = (0.00003, 0.0001, 0.0003, 0.001)  # its loss is weighted, here by about 40
@@ -207,7 +207,7 @@ def main() -> None:
     seeds = range(1, args.seeds + 1)
     is_chosen = args.learner or args.mode
     compared = dict.fromkeys(args.learner or ["coop"], args.mode or PAPER_MODES) if is_chosen else COMPARED
-    worlds = [f"{kind}/{group}" for kind in STYLES for group in GROUPS] if args.gap else args.world
+    worlds = [f"{kind}/{group}" for kind in KINDS for group in GROUPS] if args.gap else args.world
     tables = plan_tables(worlds, args.student, compared, seeds)
     every_pair = [pair for pairs in tables.values() for pair in pairs]
     run(every_pair, args.out, workers=args.workers, report=lambda line: print(line, flush=True))

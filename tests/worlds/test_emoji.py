@@ -24,7 +24,7 @@ from kdpl_utils.worlds.emoji import (
     emoji_names,
     roles_of,
 )
-from kdpl_utils.worlds.load import load_world, world_names
+from kdpl_utils.worlds.load import load_world
 from kdpl_utils.worlds.world import of_classes, random_crops
 
 EMOJI_WORLDS = tuple(name for name in emoji_names() if "/" in name)
@@ -228,9 +228,3 @@ def test_another_dictionary_changes_nothing_else(world):
     other = load_world(dictionary=["Apple", "apple", "quince"])
     assert other.dictionary == ("Apple", "quince")
     assert other.classnames == world.classnames and digest(other.test.images[:5]) == digest(world.test.images[:5])
-
-
-def test_an_unknown_world_lists_those_there_are():
-    with pytest.raises(ValueError) as error:
-        load_world("emoji/food")
-    assert all(name in str(error.value) for name in ("emoji/food'", *world_names(), "path of a folder"))
