@@ -1,4 +1,4 @@
-"""Collect the icons that the teachers are pretrained on: black drawings of things by some 200 teams, with their names.
+"""Collect the icons that the teachers are pretrained on: black drawings of things from 152 sets, with their names.
 
 They are the teachers' ink.  Nothing of them ships: they are rendered into a work folder and read from there.
 """

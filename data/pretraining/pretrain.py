@@ -99,7 +99,7 @@ class Recipe:
 
 # A student's corpus is colour; its ink is what any corpus of colour holds, copies and tracings.
 STUDENT = Recipe("raw", ink_share=0.3, image_steps=6500, text_steps=2400)
-# A teacher has seen the icons of some 200 teams as well.
+# A teacher has seen icons of 152 sets as well.
 TEACHER = Recipe(
     "filtered", ink_share=0.4, icon_share=0.4, image_steps=6000, image_batch=160, text_steps=1800,
     distractors=16, other_icons=32,

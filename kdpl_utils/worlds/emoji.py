@@ -115,6 +115,9 @@ class EmojiSplit(Split):
         rows = torch.as_tensor(indices, dtype=torch.long).tolist()
         return replace(super().subset(rows), styles=tuple(self.styles[row] for row in rows))
 
+    def crops(self, views: int, seed: int) -> EmojiSplit:
+        return replace(super().crops(views, seed), styles=self.styles * max(views, 1))
+
     def of_style(self, style: str) -> EmojiSplit:
         """Return only the pictures of one style."""
         return self.subset([i for i, drawn_in in enumerate(self.styles) if drawn_in == style])

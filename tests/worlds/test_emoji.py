@@ -139,6 +139,7 @@ def test_a_part_of_a_split_knows_its_styles(world):
     part = world.test.of_classes(world.novel)
     rows = [i for i, label in enumerate(world.test.labels.tolist()) if label in world.novel]
     assert part.styles == tuple(world.test.styles[i] for i in rows)
+    assert part.crops(2, seed=0).styles == part.styles * 2 and part.crops(0, seed=0).styles == part.styles
     symbola = world.test.of_style("symbola")
     assert set(symbola.styles) == {"symbola"} and len(symbola) == world.test.styles.count("symbola") > 100
     i = world.test.styles.index("symbola")
