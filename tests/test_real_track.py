@@ -17,11 +17,10 @@ NAMES = ["Siamese", "american pit bull terrier", "Highway or Road", "OK!"]
 def test_step_zero_of_a_real_model_is_zero_shot(name, tmp_path):
     torch.manual_seed(0)
     model = open_clip.create_model(name)
-    save_file(
-        {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}, tmp_path / "weights"
-    )
+    file = tmp_path / "weights.safetensors"
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}, file)
     del model
-    vlm = kd.load_vlm(name, str(tmp_path / "weights"), device="cpu")
+    vlm = kd.load_vlm(name, str(file), device="cpu")
     plain = vlm.model.encode_text(vlm.tokenizer([f"a photo of a {n}." for n in NAMES]), normalize=True)
     prompt = kd.PromptLearner(vlm, ctx_init="a photo of a")
     assert prompt.ctx.numel() == 2048
