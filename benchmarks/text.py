@@ -70,7 +70,8 @@ def main() -> None:
             }
             if args.memory:  # the memory of the published path is known only where one part holds all prompts
                 is_whole = path == "fast" or n <= plain.CHUNK
-                row["peak MiB"] = peak_mib(make_step, args.device, path, args.model, n) if is_whole else "not measured"
+                measured = is_whole and round(peak_mib(make_step, args.device, path, args.model, n))
+                row["peak MiB"] = measured or "not measured"
             rows.append(row)
     print(f"CoOp's text step, {args.model}, random weights. {machine(args.device)}\n\n{table(rows)}")
 
