@@ -70,8 +70,7 @@ def main() -> None:
             }
             if args.memory:  # the memory of the published path is known only where one part holds all prompts
                 is_whole = path == "fast" or n <= plain.CHUNK
-                measured = is_whole and round(peak_mib(make_step, args.device, path, args.model, n))
-                row["peak MiB"] = measured or "not measured"
+                row["peak MiB"] = is_whole and round(peak_mib(make_step, args.device, path, args.model, n)) or "–"
             rows.append(row)
     print(f"CoOp's text step, {args.model}, random weights. {machine(args.device)}\n\n{table(rows)}")
 
