@@ -155,7 +155,8 @@ def adapt_folder(
         fit(learned, loss, n, recipe)
 
         tests = range(n, len(truth)) if min(labels) >= 0 else range(0)
-        measured, gain = {}, None
+        measured: dict[str, float] = {}
+        gain = None
         if names:
             rows = torch.tensor(tests or range(n))
             classify = learned.classifier(names)
